@@ -1,0 +1,37 @@
+"""convclinic trains convolutional image classifiers the way the best practitioners do, and says why.
+
+    import convclinic as cc
+    run = cc.fit("photos/", budget="10m")
+    run.predict(["a.jpg"])
+
+Names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convclinic.ground.errors import ConvclinicError as ConvclinicError
+    from convclinic.job.fitting import fit as fit
+    from convclinic.job.fitting import plan as plan
+    from convclinic.job.fitting import resume as resume
+    from convclinic.job.run import Run as Run
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "fit": "convclinic.job.fitting",
+    "plan": "convclinic.job.fitting",
+    "resume": "convclinic.job.fitting",
+    "Run": "convclinic.job.run",
+    "ConvclinicError": "convclinic.ground.errors",
+}
+__all__ = ["ConvclinicError", "Run", "fit", "plan", "resume"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'convclinic' has no attribute '{name}'")

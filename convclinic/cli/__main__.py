@@ -1,0 +1,5 @@
+"""`python -m convclinic.cli`."""
+
+from convclinic.cli import main
+
+main()

@@ -1,0 +1,48 @@
+"""convclinic fit: a folder of photos in, an excellent classifier out."""
+
+from __future__ import annotations
+
+from convclinic.cli import STARTED
+from convclinic.cli.options import (
+    Budget,
+    Data,
+    Device,
+    Json,
+    Out,
+    Quiet,
+    RecipeFile,
+    Seed,
+    Settings,
+    print_json,
+)
+
+
+def run(
+    data: Data,
+    budget: Budget = None,
+    out: Out = None,
+    seed: Seed = 0,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    device: Device = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train the best classifier the budget allows; every decision is stated with its reason."""
+    from convclinic.job.fitting import fit
+
+    done = fit(
+        data,
+        budget=budget,
+        out=out,
+        seed=seed,
+        recipe=recipe,
+        settings=settings or (),
+        device=device,
+        quiet=quiet or as_json,
+        started=STARTED,
+    )
+    if as_json:
+        print_json({"run": str(done.path), **done.metrics})
+    elif quiet:
+        print(done.path)

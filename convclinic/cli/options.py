@@ -1,0 +1,27 @@
+"""Options that several verbs share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Data = Annotated[Path, typer.Argument(help="Folder of class folders, CSV, idx or npz arrays, tar or zip.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder, such as runs/photos-1.")]
+Budget = Annotated[str | None, typer.Option(help="Time from start to report, such as 90s, 10m or 1h30m.")]
+Out = Annotated[Path | None, typer.Option(help="Where to write.")]
+Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="Follow this recipe (JSON or YAML).")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SLOT.OPTION=VALUE", help="Change one choice; repeatable."),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing but errors and the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,1 @@
+"""Files to checked samples, split, cached and batched. Nothing here imports torch."""

@@ -1,0 +1,246 @@
+"""A checked, split and cached data set: made once by `assemble`, found again by `reopen`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convclinic.data.checked import Checked, check
+from convclinic.data.decode import decode
+from convclinic.data.intake import Intake, Progress, Shape3, Survey, take_in
+from convclinic.data.profile import Profile, from_dict, moments
+from convclinic.data.sources import Source, open_source
+from convclinic.data.store import Store
+from convclinic.data.words import count, shown
+from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.files import read_csv, read_json, write_csv, write_json
+from convclinic.kinds import Evidence, Finding
+
+SPLIT_NAMES = ("train", "validation", "test")
+_MEASURED = 2_048  # training images that mean and std are taken over
+_INSPECTED = 256
+_SIDE = 64  # pixels an inspected image is shrunk to
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The usable images of a source, in its order; m of them.
+
+    names, labels (m,), splits (m,) 0 train, 1 validation, 2 test; rows (m,) are the images' rows in the
+    store, whose shape is (n, h, w, c). quarantine: (name, label, reason) of every image set aside.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    names: list[str]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.int8]
+    rows: NDArray[np.int64]
+    store: Store
+    deep_max: int
+    findings: tuple[Finding, ...]
+    quarantine: tuple[tuple[str, str, str], ...]
+    profile: Profile
+
+    def indices(self, split: Literal["train", "validation", "test"]) -> NDArray[np.int64]:
+        """Positions (into labels, rows, names) of one part, ascending."""
+        return np.flatnonzero(self.splits == SPLIT_NAMES.index(split))
+
+    def images(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Images (b, h, w, c) at `positions` (b,)."""
+        return self.store.gather(self.rows[positions])
+
+
+def assemble(
+    source: Source,
+    survey: Survey,
+    shape: Shape3,
+    folder: Path,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Take the images in, check them, split them; write cache, splits.csv, quarantine.csv and data.json.
+
+    shape (h, w, c) is what every image is resized to. Raises ConvclinicError when nothing usable is left
+    or a class has fewer than 3 images.
+    """
+    intake = take_in(source, shape, _cache(folder), survey=survey, progress=progress)
+    checked = check(source, intake, seed)
+    store = _reading(intake)
+    train = checked.used[checked.parts == 0]
+    mean, std = moments(list(store.gather(_spaced(train, _MEASURED))))
+    dataset = Dataset(
+        source=str(source.path),
+        classes=source.classes,
+        names=[source.names[i] for i in checked.used.tolist()],
+        labels=source.labels[checked.used].astype(np.int64),
+        splits=checked.parts,
+        rows=checked.used,
+        store=store,
+        deep_max=survey.deep_max,
+        findings=checked.findings,
+        quarantine=tuple((source.names[i], _label(source, i), why) for i, why in checked.reasons.items()),
+        profile=replace(checked.profile, mean=mean, std=std),
+    )
+    _write(folder, dataset, checked, _digest(source, intake), source.kind)
+    return dataset
+
+
+def inspect(
+    source: Source, *, survey: Survey, seed: int = 0, progress: Progress | None = None
+) -> tuple[tuple[Finding, ...], Profile]:
+    """The check-up alone: findings and profile, nothing written.
+
+    Near duplicates are judged by thumbnails only, so fewer are found than by `assemble`.
+    """
+    channels = 1 if survey.gray_share == 1 else 3
+    shape = (_SIDE, _SIDE, channels)
+    intake = take_in(source, shape, None, survey=survey, progress=progress)
+    checked = check(source, intake, seed)
+    images: list[NDArray[np.uint8]] = []
+    for i in _spaced(checked.used[checked.parts == 0], _INSPECTED).tolist():
+        images.append(decode(source.read(i), shape, name=source.names[i], deep_max=survey.deep_max).image)
+    mean, std = moments(images)
+    return checked.findings, replace(checked.profile, mean=mean, std=std)
+
+
+def reopen(folder: Path, progress: Progress | None = None) -> Dataset:
+    """The data set that `assemble` wrote to `folder`, equal to it in every array.
+
+    Where the cache is gone it is rebuilt from the photos. Raises ConvclinicError when they are gone or
+    have changed.
+    """
+    saved: dict[str, Any] = read_json(folder / "data.json")
+    if saved.get("format") != _FORMAT:
+        raise ConvclinicError(f"{folder / 'data.json'} is of another version", fix="start a new run")
+    n, h, w, c = saved["store"]
+    classes = tuple(saved["classes"])
+    index = {name: k for k, name in enumerate(classes)}
+    names: list[str] = []
+    labels: list[int] = []
+    parts: list[int] = []
+    for row in read_csv(folder / "splits.csv"):
+        names.append(row["path"])
+        labels.append(index[row["label"]])
+        parts.append(SPLIT_NAMES.index(row["split"]))
+    used = np.ones(n, np.bool_)
+    used[saved["quarantined_rows"]] = False
+    if int(used.sum()) != len(names):
+        raise ConvclinicError(f"{folder / 'splits.csv'} was changed", fix="start a new run")
+    return Dataset(
+        source=saved["source"],
+        classes=classes,
+        names=names,
+        labels=np.array(labels, np.int64),
+        splits=np.array(parts, np.int8),
+        rows=np.flatnonzero(used),
+        store=_recover(folder, saved, (n, h, w, c), progress),
+        deep_max=saved["deep_max"],
+        findings=tuple(_finding(item) for item in saved["findings"]),
+        quarantine=tuple(
+            (row["path"], row["label"], row["reason"]) for row in read_csv(folder / "quarantine.csv")
+        ),
+        profile=from_dict(saved["profile"]),
+    )
+
+
+def _cache(folder: Path) -> Path:
+    return folder / "cache" / "images.u8"
+
+
+def _reading(intake: Intake) -> Store:
+    assert intake.store is not None
+    return intake.store
+
+
+def _spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most `most` of the rows, evenly spaced."""
+    return (
+        rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
+        if len(rows)
+        else rows
+    )
+
+
+def _label(source: Source, i: int) -> str:
+    return source.classes[source.labels[i]] if source.labels[i] >= 0 else ""
+
+
+def _digest(source: Source, intake: Intake) -> str:
+    """One hash over all names and files: changes when any of them does."""
+    total = hashlib.blake2b(digest_size=16)
+    for name, one in zip(source.names, intake.file_hash.tolist(), strict=True):
+        total.update(f"{name}\0{one:016x}\n".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def _write(folder: Path, dataset: Dataset, checked: Checked, digest: str, kind: str) -> None:
+    def rows() -> Iterator[tuple[object, ...]]:
+        columns = (dataset.names, dataset.labels.tolist(), dataset.splits.tolist(), checked.groups.tolist())
+        for name, label, part, group in zip(*columns, strict=True):
+            yield name, dataset.classes[label], SPLIT_NAMES[part], group
+
+    write_csv(folder / "splits.csv", ("path", "label", "split", "group"), rows())
+    write_csv(folder / "quarantine.csv", ("path", "label", "reason"), dataset.quarantine)
+    write_json(
+        folder / "data.json",
+        {
+            "format": _FORMAT,
+            "source": shown(dataset.source),
+            "kind": kind,
+            "classes": dataset.classes,
+            "store": dataset.store.shape,
+            "deep_max": dataset.deep_max,
+            "digest": digest,
+            "quarantined_rows": list(checked.reasons),
+            "profile": asdict(dataset.profile),
+            "findings": [finding.to_dict() for finding in dataset.findings],
+        },
+    )
+
+
+def _finding(item: dict[str, Any]) -> Finding:
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in item.items()
+    }
+    values["evidence"] = tuple(Evidence(**one) for one in item["evidence"])
+    return Finding(**values)
+
+
+def _recover(
+    folder: Path, saved: dict[str, Any], shape: tuple[int, int, int, int], progress: Progress | None
+) -> Store:
+    """Open the cache, or rebuild it from the photos as it was."""
+    path = _cache(folder)
+    if path.exists() and path.stat().st_size == np.prod(shape):
+        return Store.open(path, shape)
+    try:
+        source = open_source(Path(saved["source"]))
+    except ConvclinicError as error:
+        raise ConvclinicError(
+            f"the image cache {path} is gone and so are the photos: {error.message}",
+            fix=f"put them back at {saved['source']}, or start a new run",
+        ) from error
+    changed = ConvclinicError(
+        f"the photos at {saved['source']} have changed since the run began "
+        f"({count(shape[0], 'image')} then, {len(source):,} now)",
+        fix="put them back as they were, or start a new run",
+    )
+    if len(source) != shape[0]:
+        raise changed
+    known = Survey(np.empty(0, np.int32), np.empty(0, np.int32), 0.0, saved["deep_max"], len(source))
+    intake = take_in(source, shape[1:], path, survey=known, progress=progress)
+    store = _reading(intake)
+    if _digest(source, intake) != saved["digest"]:
+        store.close()
+        path.unlink(missing_ok=True)
+        raise changed
+    return store

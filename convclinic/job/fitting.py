@@ -1,0 +1,308 @@
+"""`convclinic fit` and `convclinic resume`: a folder of photos in, a run folder out."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from convclinic.data.dataset import Dataset, reopen
+from convclinic.evaluate import baselines, mistakes, split_logits, summarise
+from convclinic.ground import stats, units
+from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.files import write_json
+from convclinic.job import folder as place
+from convclinic.job.display import Display, Lines, Silent
+from convclinic.job.planning import Planned, Wish, make_plan
+from convclinic.job.run import Run
+from convclinic.job.training import Pace, freeze, train
+from convclinic.job.verdict import closing
+from convclinic.kinds import Finding
+from convclinic.model import Model
+from convclinic.plan import planner
+from convclinic.plan.hardware import choose_device
+from convclinic.recipe import Recipe, load
+from convclinic.report.page import write_report
+
+VERSION = "0.1.0"
+EXTEND_FROM = 0.5  # an extended run goes back to this point of its schedule and comes down again
+
+
+def fit(
+    data: str | Path,
+    *,
+    budget: str | float | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    recipe: str | Path | Recipe | None = None,
+    settings: Sequence[str] = (),
+    device: str | None = None,
+    quiet: bool = False,
+    started: float | None = None,
+) -> Run:
+    """Train the best classifier for `data` that the budget allows, and write everything into a run folder.
+
+    data: a folder of class folders, a CSV, idx or npz arrays, or an archive of these. budget: seconds, or
+    text such as "10m", from start to report; None for a sensible default. out: the run folder, new or
+    empty; None for `runs/<name>-<number>`. recipe: a Recipe or a file to follow instead of planning.
+    settings: changes such as "optimise.lr=0.1". started: the time.monotonic() from which the budget counts.
+
+    Raises ConvclinicError for anything wrong with the input, and Interrupted on Ctrl-C, when all is saved.
+    """
+    wish = _wish(Path(data), budget, seed, recipe, settings, device, started)
+    target = place.new(Path(out) if out is not None else None, wish.data)
+    with place.locked(target), _display(quiet) as display:
+        display.say(f"run folder {target}")
+        with _timed(target, "plan"):
+            planned = make_plan(wish, target, display)
+            _freeze_plan(planned, wish, target)
+        for reason in planned.plan.reasons:
+            display.say(f"  {reason.choice}: {reason.value} - {reason.reason}")
+        return _finish(
+            planned.plan.recipe, planned.data, target, wish.device, display, _pace(wish, planned), wish
+        )
+
+
+def plan(
+    data: str | Path,
+    *,
+    budget: str | float | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    recipe: str | Path | Recipe | None = None,
+    settings: Sequence[str] = (),
+    device: str | None = None,
+    quiet: bool = False,
+) -> tuple[planner.Plan, Path | None]:
+    """What `fit` would do and why; writes the recipe to `out` where one is given. Trains nothing."""
+    wish = _wish(Path(data), budget, seed, recipe, settings, device, None)
+    with tempfile.TemporaryDirectory(prefix="convclinic-") as scratch, _display(quiet) as display:
+        planned = make_plan(wish, Path(scratch), display)
+    path = Path(out) if out is not None else None
+    if path is not None:
+        write_json(path, _document(planned, wish))
+    return planned.plan, path
+
+
+def resume(
+    run: str | Path, *, extend: str | float | None = None, device: str | None = None, quiet: bool = False
+) -> Run:
+    """Go on with a run that was stopped or killed; with `extend`, train a finished one for longer.
+
+    The same machine ends with the same weights, bit for bit, as if the run had never stopped.
+    """
+    target, started = Path(run), time.monotonic()
+    document = place.document(target)
+    recipe = Recipe.from_dict(document["recipe"])
+    where = choose_device(device or document.get("device"))
+    with place.locked(target), _display(quiet) as display:
+        finished = (target / place.METRICS).exists()
+        if finished and extend is None:
+            raise ConvclinicError(f"{target} is finished", fix="train it for longer with --extend 5m")
+        display.stage("reopen")
+        data = reopen(target)
+        if extend is not None:
+            if not finished:
+                raise ConvclinicError(f"{target} is not finished", fix="resume it first, without --extend")
+            recipe = _extended(recipe, target, units.seconds(extend))
+            freeze(recipe, target)
+            (target / place.METRICS).unlink()
+        return _finish(recipe, data, target, where, display, None, None, started)
+
+
+def _wish(
+    data: Path,
+    budget: str | float | None,
+    seed: int,
+    recipe: str | Path | Recipe | None,
+    settings: Sequence[str],
+    device: str | None,
+    started: float | None,
+) -> Wish:
+    return Wish(
+        data=data,
+        budget=None if budget is None else units.seconds(budget),
+        seed=seed,
+        recipe=load(Path(recipe)) if isinstance(recipe, str | Path) else recipe,
+        settings=tuple(settings),
+        device=choose_device(device),
+        started=time.monotonic() if started is None else started,
+    )
+
+
+def _pace(wish: Wish, planned: Planned) -> Pace | None:
+    if wish.budget is None or planned.speed is None:
+        return None
+    ends = wish.started + wish.budget * (1 - planner.MARGIN) - planned.closing
+    return Pace(ends, wish.budget, planned.speed)
+
+
+def _document(planned: Planned, wish: Wish) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "convclinic": VERSION,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": "convclinic " + " ".join(sys.argv[1:]) if sys.argv[0].endswith("convclinic") else "",
+        "data": str(wish.data.resolve()),
+        "budget_seconds": wish.budget,
+        "device": str(wish.device),
+        "hardware": dataclasses.asdict(planned.hardware),
+        "hash": planned.plan.recipe.hash(),
+        "recipe": planned.plan.recipe.to_dict(),
+        "reasons": [dataclasses.asdict(reason) for reason in planned.plan.reasons],
+    }
+
+
+def _freeze_plan(planned: Planned, wish: Wish, target: Path) -> None:
+    _write_findings(target, planned.findings)
+    write_json(target / place.RECIPE, _document(planned, wish))
+
+
+def _write_findings(target: Path, findings: Sequence[Finding]) -> None:
+    write_json(target / place.FINDINGS, [finding.to_dict() for finding in findings])
+
+
+def _extended(recipe: Recipe, target: Path, seconds: float) -> Recipe:
+    """The recipe with as many more steps as `seconds` hold at the pace of the run so far."""
+    timings = _timings(target)
+    pace = recipe.total_steps / max(1e-9, timings.get("train", 0.0))
+    steps = max(planner.LEAST_STEPS, int(seconds * pace))
+    segment = (recipe.total_steps, EXTEND_FROM, recipe.total_steps + steps)
+    run = dataclasses.replace(recipe.run, rescheduled=(*recipe.run.rescheduled, segment))
+    return dataclasses.replace(recipe, run=run)
+
+
+def _finish(
+    recipe: Recipe,
+    data: Dataset,
+    target: Path,
+    device: torch.device,
+    display: Display,
+    pace: Pace | None,
+    wish: Wish | None,
+    started: float | None = None,
+) -> Run:
+    """From the frozen recipe to the report."""
+    display.stage("train")
+    with _timed(target, "train"):
+        recipe, state = train(recipe, data, target, device, display, pace)
+    display.stage("evaluate")
+    with _timed(target, "evaluate"):
+        net = state.judged
+        if state.best is not None:
+            net.load_state_dict(state.best)
+        judged, model = _judge(
+            Model(recipe, data.classes, net, state.fitted, data.deep_max), data, target, display
+        )
+    document = place.document(target)
+    metrics: dict[str, Any] = {
+        **judged,
+        "steps": state.step,
+        "planned_steps": recipe.run.steps,
+        "best_step": state.best_step,
+        "device": document["hardware"]["name"],
+        "budget_seconds": document.get("budget_seconds"),
+    }
+    model.save(target / place.MODEL)
+    display.stage("report")
+    begin = started if wish is None else wish.started
+    timings = _timings(target)
+    metrics["seconds"] = timings
+    metrics["wall_seconds"] = time.monotonic() - begin if begin is not None else sum(timings.values())
+    metrics["peak_memory_bytes"] = peak_memory()
+    write_json(target / place.METRICS, metrics)
+    page = write_report(target)
+    test = metrics["test"]
+    low, high = test["accuracy_interval"]
+    display.update(1, 1, str(page))
+    display.say(
+        f"test accuracy {test['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
+        f"balanced {test['balanced_accuracy']:.1%}, on {test['n']} images never used before\n"
+        f"{metrics['verdict']}"
+    )
+    return Run(target, device)
+
+
+def _judge(model: Model, data: Dataset, target: Path, display: Display) -> tuple[dict[str, Any], Model]:
+    """Temperature and threshold from validation, then the test split, once."""
+    logits, labels = split_logits(model, data, "validation")
+    temperature = stats.fit_temperature(labels, logits.astype(np.float64))
+    model = dataclasses.replace(model, facts={"temperature": temperature})
+    probabilities = model.probabilities(logits)
+    validation = summarise(model.classes, labels, probabilities)
+    wanted = 1 - (1 - float(validation["accuracy"])) / 2  # answering less, half the mistakes
+    reject = {**stats.reject_threshold(labels, probabilities, wanted), "wanted": wanted}
+    test_logits, test_labels = split_logits(
+        model, data, "test", lambda a, b: display.update(a, b, f"{a} test images")
+    )
+    test_probabilities = model.probabilities(test_logits)
+    test = summarise(model.classes, test_labels, test_probabilities)
+    beside = baselines(data, "test", model.recipe.seed)
+    answered = test_probabilities.max(1) >= reject["threshold"]
+    right = test_probabilities.argmax(1) == test_labels
+    reject["test_coverage"] = float(answered.mean())
+    reject["test_accuracy"] = float(right[answered].mean()) if answered.any() else None
+    write_json(target / place.MISTAKES, mistakes(model, data, test_probabilities, test_labels))
+    facts = {
+        "temperature": temperature,
+        "reject": reject,
+        "validation_accuracy": validation["accuracy"],
+        "test_accuracy": test["accuracy"],
+        "test_accuracy_interval": test["accuracy_interval"],
+    }
+    metrics = {
+        "verdict": closing(test, beside),
+        "test": test,
+        "validation": validation,
+        "baselines": beside,
+        "reject": reject,
+        "temperature": temperature,
+    }
+    return metrics, dataclasses.replace(model, facts=facts)
+
+
+def peak_memory() -> int:
+    """The most resident memory this process has had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def _display(quiet: bool) -> Generator[Display]:
+    with Silent() if quiet else Lines() as display:
+        yield display
+
+
+@contextmanager
+def _timed(target: Path, stage: str) -> Generator[None]:
+    """Add a stage's seconds to `timings.jsonl`, also when it is stopped half-way."""
+    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        with open(target / place.TIMINGS, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": stage, "seconds": round(time.monotonic() - begin, 3)}) + "\n")
+
+
+def _timings(target: Path) -> dict[str, float]:
+    """Seconds by stage, summed over all sessions of the run."""
+    sums: dict[str, float] = {}
+    path = target / place.TIMINGS
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        row = json.loads(line)
+        sums[row["stage"]] = sums.get(row["stage"], 0.0) + float(row["seconds"])
+    return sums

@@ -1,0 +1,182 @@
+"""Train a frozen recipe in its run folder: record, checkpoint, stop on request, keep to the budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from convclinic import checkpoint as saving
+from convclinic import loop
+from convclinic.data.dataset import Dataset
+from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.files import read_json, write_json
+from convclinic.history import History, Record
+from convclinic.job.display import Display
+from convclinic.job.folder import CHECKPOINT, HISTORY, RECIPE
+from convclinic.job.verdict import verdict
+from convclinic.plan.speed import Speed
+from convclinic.recipe import Recipe
+
+CHECKPOINT_SECONDS = 20.0
+ADJUST_FROM = 0.08  # a projected end this share of the budget away from the plan bends the schedule
+ADJUST_EVERY = 0.1  # of training between two such looks
+LEAST_LEFT = 20  # steps that a bent schedule still has
+
+
+class Interrupted(ConvclinicError):
+    """Ctrl-C: the step was finished and everything is saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """When training should end (time.monotonic()), out of what budget, and how fast steps were expected."""
+
+    ends: float
+    budget: float
+    speed: Speed
+
+
+def train(
+    recipe: Recipe, data: Dataset, folder: Path, device: torch.device, display: Display, pace: Pace | None
+) -> tuple[Recipe, loop.State]:
+    """Run to the recipe's last step, from the checkpoint in `folder` if there is one.
+
+    Returns the recipe, which differs from the one given only where the budget bent the schedule, and the
+    final state. Raises Interrupted on Ctrl-C, after the step is finished and saved.
+    """
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists():
+        state = saving.restore(recipe, data, device, checkpoint)
+    else:
+        state = loop.start(recipe, data, device)
+    history = History(folder / HISTORY)
+    history.rewind(state.step)
+    majority = _majority(data)
+    saved, looked = time.monotonic(), state.step / recipe.total_steps
+    meter = _Meter(recipe, pace.speed if pace else None)
+    with _stop_request() as stop:
+        while True:
+            bent: Recipe | None = None
+            for record in loop.fit(recipe, data, state):
+                history.append([record])
+                meter.tick(recipe, record)
+                words = verdict(history.records[-400:], majority, data.profile.n_validation)
+                display.update(
+                    record.step,
+                    recipe.total_steps,
+                    f"loss {record.loss:.3f} | {words}",
+                    meter.left(recipe, record.step),
+                )
+                if record.step != state.step:
+                    continue
+                if stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    saving.save(state, recipe, checkpoint)
+                    saved = time.monotonic()
+                if stop.is_set():
+                    raise Interrupted("stopped", fix=f"go on with `convclinic resume {folder}`")
+                if pace and record.step / recipe.total_steps > looked + ADJUST_EVERY:
+                    looked = record.step / recipe.total_steps
+                    bent = _bend(recipe, state.step, pace, meter)
+                    if bent is not None:
+                        break
+            if bent is None:
+                break
+            recipe = bent
+            freeze(recipe, folder)
+            saving.save(state, recipe, checkpoint)
+    saving.save(state, recipe, checkpoint)
+    return recipe, state
+
+
+def freeze(recipe: Recipe, folder: Path, **facts: Any) -> None:
+    """Write the recipe into the run's `recipe.json`, keeping what else stands there."""
+    path = folder / RECIPE
+    before = read_json(path) if path.exists() else {}
+    write_json(path, {**before, **facts, "recipe": recipe.to_dict(), "hash": recipe.hash()})
+
+
+class _Meter:
+    """How fast steps really go, relative to what was measured for their image size."""
+
+    def __init__(self, recipe: Recipe, speed: Speed | None) -> None:
+        self.expected = speed.step if speed else {}
+        self.last, self.ratio, self.plain = time.monotonic(), 1.0, 0.0
+        self.recipe = recipe
+
+    def tick(self, recipe: Recipe, record: Record) -> None:
+        now = time.monotonic()
+        took, self.last = now - self.last, now
+        if record.val_accuracy is not None:
+            return  # evaluation is not part of a step
+        self.plain = took if not self.plain else 0.95 * self.plain + 0.05 * took
+        expected = self.expected.get(loop.size_at(recipe, recipe.progress(record.step - 1)))
+        if expected:
+            self.ratio += 0.05 * (took / expected - self.ratio)
+
+    def left(self, recipe: Recipe, step: int) -> float:
+        """Seconds that the remaining steps will take, evaluations left aside."""
+        if not self.expected:
+            return (recipe.total_steps - step) * self.plain
+        return self.ratio * planned_seconds(recipe, step, self.expected)
+
+
+def planned_seconds(recipe: Recipe, step: int, expected: dict[tuple[int, int], float]) -> float:
+    """Expected seconds of the steps from `step` on, at the sizes they will have."""
+    starts = [0.0, *(since for since, _, _ in recipe.run.sizes)]
+    edges = sorted(
+        {recipe.progress(step), *(since for since in starts if since > recipe.progress(step)), 1.0}
+    )
+    total, remaining, begin = 0.0, recipe.total_steps - step, recipe.progress(step)
+    for low, high in itertools.pairwise(edges):
+        share = (high - low) / max(1e-12, 1.0 - begin)
+        total += share * remaining * expected.get(loop.size_at(recipe, (low + high) / 2), 0.0)
+    return total
+
+
+def _bend(recipe: Recipe, step: int, pace: Pace, meter: _Meter) -> Recipe | None:
+    """The recipe with its end moved so that training ends when it should, or None where it does anyhow."""
+    rest = recipe.total_steps - step
+    need, have = meter.left(recipe, step), pace.ends - time.monotonic()
+    if rest < 2 * LEAST_LEFT or abs(need - have) < ADJUST_FROM * pace.budget:
+        return None
+    total = step + max(LEAST_LEFT, int(rest * have / need))
+    segment = (step, recipe.progress(step), total)
+    run = dataclasses.replace(recipe.run, rescheduled=(*recipe.run.rescheduled, segment))
+    return dataclasses.replace(recipe, run=run)
+
+
+def _majority(data: Dataset) -> float:
+    labels = data.labels[data.indices("validation")]
+    counts = torch.bincount(torch.from_numpy(labels), minlength=len(data.classes))
+    return float(counts.max() / counts.sum())
+
+
+@contextmanager
+def _stop_request() -> Generator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,239 @@
+"""The training loop, read from top to bottom.
+
+    state = start(recipe, data, device)
+    for record in fit(recipe, data, state):
+        ...                                  # the caller logs, stops, saves, examines
+
+A batch's way: store (uint8) -> augment -> mix -> prepare -> net -> loss -> backward -> optimise -> average
+-> Record. Nothing else touches it: there are no callbacks. Every draw is named by (seed, trick, step), so
+a run that was killed goes on bit for bit from its last saved state.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convclinic.data.dataset import Dataset
+from convclinic.ground import rng
+from convclinic.ground.stats import balanced_accuracy, confusion
+from convclinic.history import Record
+from convclinic.kinds import Batch
+from convclinic.kinds import State as Fitted
+from convclinic.model import batches, build_net, final_size, forward, prepared, to_tensor
+from convclinic.recipe import Recipe
+from convclinic.tricks.augment._pipeline import augment
+
+FIT_CHUNK = 1000  # images a chunk when preprocessing is fitted
+FETCH_EVERY = 16  # steps between fetches of scalars from an accelerator, where each fetch waits for it
+
+
+@dataclass
+class State:
+    """Everything a resume needs, and all that `fit` changes. `step` counts finished updates."""
+
+    step: int
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    averaged: nn.Module | None
+    fitted: tuple[Fitted, ...]
+    device: torch.device
+    best: dict[str, Tensor] | None = None
+    best_accuracy: float = -1.0
+    best_step: int = 0
+    stalled: int = 0
+    running: tuple[float, int] = (0.0, 0)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The net whose validation counts: the averaged one where there is one."""
+        return self.net if self.averaged is None else self.averaged
+
+
+def start(recipe: Recipe, data: Dataset, device: torch.device) -> State:
+    """A fresh state: preprocessing fitted on the training split, net built and initialised."""
+    train = data.indices("train")
+    fitted = tuple(trick.fit(_chunks(data, train)) for trick in recipe.prepare)
+    net = build_net(recipe, len(data.classes)).to(device)
+    sample = train[
+        torch.randperm(len(train), generator=rng.generator(recipe.seed, "initialise"))[:2000].numpy()
+    ]
+    images = augment(_batch(data, sample, device), (), _no_draws, final_size(recipe)).images
+    images = prepared(recipe.prepare, fitted, images)
+    for trick in recipe.initialise:
+        trick.apply(net, rng.generator(recipe.seed, "initialise", _name(trick)), images, recipe.activate.gain)
+    averaged = copy.deepcopy(net).requires_grad_(False) if recipe.average is not None else None
+    return State(0, net, recipe.optimise.build(net), averaged, fitted, device)
+
+
+def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
+    """Train from `state` to the recipe's last step, yielding one Record per step.
+
+    Changes `state` in place. A state may be saved whenever `record.step == state.step`; on an
+    accelerator records come in blocks, and that holds at the end of each.
+    """
+    train = data.indices("train")
+    size = min(recipe.run.batch_size, len(train))
+    per_epoch = len(train) // size
+    pending: list[tuple[int, float, Tensor]] = []
+    fetch_every = 1 if state.device.type == "cpu" else FETCH_EVERY
+    current, visits = -1, train
+    while state.step < recipe.total_steps:
+        epoch, position = divmod(state.step, per_epoch)
+        if epoch != current:
+            current, visits = epoch, train[order(recipe.seed, epoch, len(train))]
+        chosen = visits[position * size : (position + 1) * size]
+        lr, scalars = _step(recipe, data, state, chosen, epoch)
+        state.step += 1
+        pending.append((state.step, lr, scalars))
+        last = state.step == recipe.total_steps
+        evaluate = last or state.step % recipe.run.evaluate_every == 0
+        if not evaluate and len(pending) < fetch_every:
+            continue
+        records = _fetch(pending, per_epoch, state)
+        pending.clear()
+        if evaluate:
+            records[-1] = _evaluate(recipe, data, state, records[-1])
+        yield from records
+        if recipe.run.patience and state.stalled >= recipe.run.patience:
+            return
+
+
+def order(seed: int, epoch: int, n: int) -> np.ndarray:
+    """(n,) the order in which epoch `epoch` visits the training images."""
+    return torch.randperm(n, generator=rng.generator(seed, "order", epoch)).numpy()
+
+
+def size_at(recipe: Recipe, progress: float) -> tuple[int, int]:
+    """(height, width) of training images at `progress`: progressive resizing, or the store's size."""
+    current = (recipe.data.height, recipe.data.width)
+    for since, height, width in recipe.run.sizes:
+        if progress >= since:
+            current = (height, width)
+    return current
+
+
+def _step(
+    recipe: Recipe, data: Dataset, state: State, chosen: np.ndarray, epoch: int
+) -> tuple[float, Tensor]:
+    """One update. Returns the LR used and a tensor (loss, accuracy, gradient norm), still on the device."""
+    step, progress = state.step, recipe.progress(state.step)
+    batch = _batch(data, chosen, state.device, epoch, step)
+    hard = batch.targets.argmax(1)
+    images, targets = batch.images, batch.targets
+
+    def draws(trick: str) -> torch.Generator:
+        return rng.generator(recipe.seed, "draw", trick, step)
+
+    images = augment(batch, recipe.augment, draws, size_at(recipe, progress)).images
+    for trick in recipe.mix:
+        mixing = Batch(images, targets, batch.indices, epoch, step)
+        images, targets = trick.apply(images, targets, trick.sample(draws(_name(trick)), mixing))
+    for trick in recipe.regularise:
+        targets = trick.targets(targets)
+    images = prepared(recipe.prepare, state.fitted, images).contiguous(memory_format=torch.channels_last)
+
+    state.net.train()
+    low = recipe.run.precision == "bfloat16"
+    with (
+        rng.scoped(recipe.seed, "forward", step),
+        torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=low),
+    ):
+        logits = state.net(images).float()
+    loss = F.cross_entropy(logits, targets)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in state.net.parameters() if p.grad is not None])
+    lr = _set_lr(recipe, state.optimizer, progress)
+    state.optimizer.step()
+    if state.averaged is not None:
+        recipe.average.update(state.averaged.state_dict(), state.net.state_dict(), step)
+    accuracy = (logits.detach().argmax(1) == hard).float().mean()
+    return lr, torch.stack([loss.detach(), accuracy, norm.detach()])
+
+
+def _set_lr(recipe: Recipe, optimizer: torch.optim.Optimizer, progress: float) -> float:
+    """Set every group's LR for this step; a group with `until` falls linearly to zero by then."""
+    factor = recipe.schedule.factor(progress)
+    for group in optimizer.param_groups:
+        own = max(0.0, 1 - progress / group["until"]) if "until" in group else factor
+        group["lr"] = group["initial_lr"] * own
+    return recipe.optimise.lr * factor
+
+
+def _batch(data: Dataset, chosen: np.ndarray, device: torch.device, epoch: int = 0, step: int = 0) -> Batch:
+    images = to_tensor(data.images(chosen)).to(device, non_blocking=True)
+    labels = torch.from_numpy(data.labels[chosen])
+    targets = F.one_hot(labels, len(data.classes)).float().to(device, non_blocking=True)
+    return Batch(images, targets, torch.from_numpy(chosen), epoch, step)
+
+
+def _fetch(pending: list[tuple[int, float, Tensor]], per_epoch: int, state: State) -> list[Record]:
+    values = torch.stack([scalars for _, _, scalars in pending]).cpu().tolist()
+    for _, accuracy, _ in values:
+        state.running = (state.running[0] + accuracy, state.running[1] + 1)
+    return [
+        Record(step, step / per_epoch, lr, loss, accuracy, norm)
+        for (step, lr, _), (loss, accuracy, norm) in zip(pending, values, strict=True)
+    ]
+
+
+def _evaluate(recipe: Recipe, data: Dataset, state: State, record: Record) -> Record:
+    """The record with validation results added; keeps the best weights and counts stalled evaluations."""
+    logits, labels = split_logits(recipe, data, "validation", state.judged, state.fitted, state.device)
+    predictions = logits.argmax(1)
+    accuracy = float((predictions == labels).float().mean())
+    matrix = confusion(labels.numpy(), predictions.numpy(), len(data.classes))
+    if accuracy >= state.best_accuracy:  # of equals the later, which has trained longer
+        state.best = {name: value.clone() for name, value in state.judged.state_dict().items()}
+        state.stalled = 0 if accuracy > state.best_accuracy else state.stalled + 1
+        state.best_accuracy, state.best_step = accuracy, state.step
+    else:
+        state.stalled += 1
+    total, count = state.running
+    state.running = (0.0, 0)
+    return dataclasses.replace(
+        record,
+        val_loss=float(F.cross_entropy(logits, labels)),
+        val_accuracy=accuracy,
+        val_balanced_accuracy=balanced_accuracy(matrix),
+        train_accuracy=total / max(1, count),
+    )
+
+
+def split_logits(
+    recipe: Recipe,
+    data: Dataset,
+    split: Any,
+    net: nn.Module,
+    fitted: tuple[Fitted, ...],
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Logits (n, k) and labels (n,) of a whole split, single view, streamed."""
+    positions = data.indices(split)
+    out: list[Tensor] = []
+    for begin in range(0, len(positions), FIT_CHUNK):
+        chunk = data.images(positions[begin : begin + FIT_CHUNK])
+        out += [forward(net, recipe, fitted, part, device, views=False) for part in batches(chunk)]
+    return torch.cat(out), torch.from_numpy(data.labels[positions])
+
+
+def _chunks(data: Dataset, positions: np.ndarray) -> Iterator[Tensor]:
+    for begin in range(0, len(positions), FIT_CHUNK):
+        yield to_tensor(data.images(positions[begin : begin + FIT_CHUNK]))
+
+
+def _name(trick: object) -> str:
+    return type(trick).__module__.rpartition(".")[2]
+
+
+def _no_draws(trick: str) -> torch.Generator:
+    raise AssertionError(f"nothing is drawn here, but {trick} asked")

@@ -1,0 +1,195 @@
+"""A trained model: net, classes and preprocessing in one file that predicts anywhere.
+
+The file is safetensors: tensors named `net.*` and `prepare.<position>.*`, and a JSON header with the
+recipe, the classes and the facts measured on validation. Nothing in it is pickled, so a hostile file
+can at worst be refused.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from convclinic.ground import rng
+from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.files import write_bytes
+from convclinic.kinds import State
+from convclinic.recipe import Recipe
+from convclinic.tricks.augment._pipeline import resize
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """What predicts. `fitted` is what each trick of `recipe.prepare` learnt from the training split;
+    `deep_max` the white level of 16-bit images; `facts` plain data such as temperature and threshold."""
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    net: nn.Module
+    fitted: tuple[State, ...]
+    deep_max: int = 65535
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the one file. Raises ConvclinicError when there is no room."""
+        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        for position, state in enumerate(self.fitted):
+            tensors |= {f"prepare.{position}.{name}": value for name, value in state.items()}
+        header = {
+            "format": FORMAT,
+            "recipe": self.recipe.to_dict(),
+            "classes": list(self.classes),
+            "deep_max": self.deep_max,
+            "facts": self.facts,
+        }
+        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        write_bytes(path, to_safetensors(plain, {"convclinic": json.dumps(header)}))
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n, k) logits, averaged over the recipe's test-time views, of (n, h, w, c) uint8 store images."""
+        return np.concatenate(list(self.stream([images])))
+
+    def stream(self, chunks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """`logits` chunk by chunk, so memory does not grow with their number."""
+        device = next(self.net.parameters()).device
+        for chunk in chunks:
+            out = [forward(self.net, self.recipe, self.fitted, part, device) for part in batches(chunk)]
+            yield torch.cat(out).numpy()
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n, k) calibrated probabilities: softmax of logits over the fitted temperature."""
+        scaled = logits.astype(np.float64) / float(self.facts.get("temperature", 1.0))
+        scaled = np.exp(scaled - scaled.max(1, keepdims=True))
+        return scaled / scaled.sum(1, keepdims=True)
+
+
+def build_net(recipe: Recipe, n_classes: int) -> nn.Module:
+    """The recipe's net with torch's default weights, drawn from the recipe's own stream."""
+    with rng.scoped(recipe.seed, "net"):
+        net: nn.Module = recipe.net.build(recipe.data.channels, n_classes, recipe.activate.build)
+    return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def to_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """(b, h, w, c) uint8 array -> (b, c, h, w) uint8 tensor in channels-last order, without a copy."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def batches(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Parts that keep activations at a few hundred megabytes, whatever the image size."""
+    side = max(1, images.shape[1] * images.shape[2])
+    size = int(min(1024, max(8, 2**20 // side)))
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+
+
+def final_size(recipe: Recipe) -> tuple[int, int]:
+    """(height, width) of images in validation, testing and prediction: the store's."""
+    return recipe.data.height, recipe.data.width
+
+
+def prepared(prepare: Sequence[Any], fitted: Sequence[State], images: Tensor) -> Tensor:
+    """Float images in [0, 1] to what the net sees."""
+    for trick, state in zip(prepare, fitted, strict=True):
+        images = trick.apply(images, {name: value.to(images.device) for name, value in state.items()})
+    return images
+
+
+@torch.inference_mode()
+def forward(
+    net: nn.Module,
+    recipe: Recipe,
+    fitted: Sequence[State],
+    images: NDArray[np.uint8],
+    device: torch.device,
+    views: bool = True,
+) -> Tensor:
+    """(b, k) float32 logits on the CPU of one part of a set: resize, views, prepare, net. No draws at all."""
+    net.eval()
+    scaled = resize(to_tensor(images), final_size(recipe)).to(device).float().div_(255)
+    scaled = scaled.contiguous(memory_format=torch.channels_last)
+    seen = recipe.combine.views(scaled) if views else [(1.0, scaled)]
+    low = recipe.run.precision == "bfloat16"
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
+        parts = [net(prepared(recipe.prepare, fitted, view)).float() * weight for weight, view in seen]
+    return torch.stack(parts).sum(0).cpu()
+
+
+def load(path: Path, device: torch.device | None = None) -> Model:
+    """Read a model file, or the one in a run folder.
+
+    Raises ConvclinicError for a file that is missing, truncated, not safetensors, of another program, of
+    a newer version, or whose tensors do not fit the net its recipe names.
+    """
+    if path.is_dir():
+        if not (path / "recipe.json").exists():
+            raise ConvclinicError(f"{path} is not a run folder of convclinic", fix="it has no recipe.json")
+        if not (path / "model.safetensors").exists():
+            raise ConvclinicError(
+                f"{path} has no model yet", fix=f"finish it with `convclinic resume {path}`"
+            )
+        path = path / "model.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("convclinic")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError as error:
+        raise ConvclinicError(f"no model file {path}") from error
+    except (SafetensorError, OSError, struct.error) as error:
+        raise ConvclinicError(
+            f"{path} is not a readable model file: {error}", fix="copy or train it again"
+        ) from error
+    if header is None:
+        raise ConvclinicError(f"{path} is a safetensors file of another program", fix="give a convclinic run")
+    model = _assemble(path, _header(path, header), tensors)
+    model.net.to(device or torch.device("cpu"))
+    return model
+
+
+def _header(path: Path, text: str) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+        version = int(header["format"])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ConvclinicError(f"the header of {path} is damaged: {error}") from error
+    if version > FORMAT:
+        raise ConvclinicError(
+            f"{path} has format {version}; this convclinic reads up to {FORMAT}", fix="upgrade convclinic"
+        )
+    return header
+
+
+def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Model:
+    try:
+        recipe = Recipe.from_dict(header["recipe"])
+        classes = tuple(str(name) for name in header["classes"])
+        weights = {name[4:]: value for name, value in tensors.items() if name.startswith("net.")}
+        with torch.device("meta"):  # a hostile header can ask for any width: nothing is allocated for it
+            net: nn.Module = recipe.net.build(recipe.data.channels, len(classes), recipe.activate.build)
+        net.load_state_dict(weights, assign=True)
+        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ConvclinicError(f"{path} does not fit the net its recipe names: {error}") from error
+    net.eval()
+    fitted = tuple(
+        {
+            name.split(".", 2)[2]: value
+            for name, value in tensors.items()
+            if name.startswith(f"prepare.{position}.")
+        }
+        for position in range(len(recipe.prepare))
+    )
+    return Model(recipe, classes, net, fitted, int(header["deep_max"]), dict(header["facts"]))

@@ -1,0 +1,1 @@
+"""Nets as plain modules, one file each."""

@@ -1,0 +1,81 @@
+"""Fast: a small, wide net for small images, after airbench's: whitened first layer, 3x3 convolutions.
+
+Layers    k x k patch-whitening conv (frozen filters, trained bias) and activation; three groups of
+          [3x3 conv, 2x2 max pool, norm, activation, 3x3 conv, norm, activation]; global max pool; linear
+Shapes    (b, c, h, w), h and w at least 16, to logits (b, k); 32 x 32 is what it was made for
+Params    about 2.0 million at widths (64, 256, 256) with three input channels and ten classes
+Norm      batch norm with a fast-moving memory (0.4 of each new batch) and no scale of its own: the
+          optimiser keeps each filter's norm instead
+Source    Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single GPU, 2024, arXiv:2404.00498
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Activation = Callable[[int], nn.Module]
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm whose scale stays one and whose statistics follow the last few batches."""
+    norm = nn.BatchNorm2d(channels, eps=1e-5, momentum=0.4)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
+class Group(nn.Module):
+    """Two 3x3 convolutions at half the input's side."""
+
+    def __init__(self, c_in: int, c_out: int, activation: Activation) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+        self.norm1 = batch_norm(c_out)
+        self.act1 = activation(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+        self.norm2 = batch_norm(c_out)
+        self.act2 = activation(c_out)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        x = self.act1(self.norm1(F.max_pool2d(self.conv1(x), 2)))
+        return self.act2(self.norm2(self.conv2(x)))
+
+
+class FastNet(nn.Module):
+    """See the card above."""
+
+    def __init__(
+        self, channels: int, n_classes: int, widths: tuple[int, ...], kernel: int, activation: Activation
+    ) -> None:
+        super().__init__()
+        whitened = 2 * channels * kernel**2
+        self.whiten = nn.Conv2d(channels, whitened, kernel)
+        self.whiten.weight.requires_grad_(False)
+        self.act = activation(whitened)
+        ends = (whitened, *widths)
+        self.groups = nn.Sequential(*(Group(a, b, activation) for a, b in zip(ends, widths, strict=False)))
+        self.head = nn.Linear(widths[-1], n_classes, bias=False)
+        with torch.no_grad():
+            self.head.weight /= self.head.weight.std()
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        x = self.groups(self.act(self.whiten(x)))
+        x = F.adaptive_max_pool2d(x, 1).flatten(1)
+        # unit-variance head weights and features would give logits of order sqrt(width)
+        return self.head(x) / x.shape[1]
+
+
+@dataclass(frozen=True)
+class Fast:
+    slot: ClassVar[str] = "net"
+    widths: tuple[int, ...] = (64, 256, 256)
+    kernel: int = 2
+
+    def build(self, channels: int, n_classes: int, activation: Activation) -> nn.Module:
+        return FastNet(channels, n_classes, self.widths, self.kernel, activation)

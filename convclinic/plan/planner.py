@@ -1,0 +1,315 @@
+"""From data profile, budget and hardware to a recipe, each choice with its reason.
+
+Pure functions: what was measured (the profile, the machine's rate, the speed of real steps, the mirror and
+LR tests) comes in as data, so the same facts give the same plan.
+
+    choose_input   before anything is decoded: what the store shall hold
+    draft          everything but the lengths: net, augmentation, optimiser, regularisation
+    finish         the budget turned into a fixed number of steps
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from convclinic.data.dataset import Profile
+from convclinic.data.intake import Survey
+from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.units import duration
+from convclinic.models.compact import Compact
+from convclinic.models.fast import Fast
+from convclinic.plan.hardware import Hardware
+from convclinic.plan.orientation import MirrorTest
+from convclinic.plan.range_test import RangeResult
+from convclinic.plan.speed import Speed
+from convclinic.recipe import Input, Recipe, Run
+from convclinic.tricks.activate.gelu import GELU
+from convclinic.tricks.augment.alternating_flip import AlternatingFlip
+from convclinic.tricks.augment.colour_jitter import ColourJitter
+from convclinic.tricks.augment.flip import Flip
+from convclinic.tricks.augment.resized_crop import ResizedCrop
+from convclinic.tricks.augment.shift import Shift
+from convclinic.tricks.average.ema import EMA
+from convclinic.tricks.combine.flip_views import FlipViews
+from convclinic.tricks.combine.none import Single
+from convclinic.tricks.combine.shift_views import ShiftViews
+from convclinic.tricks.initialise.dirac import Dirac
+from convclinic.tricks.initialise.he import He
+from convclinic.tricks.initialise.patch_whitening import PatchWhitening
+from convclinic.tricks.optimise.muon import Muon
+from convclinic.tricks.regularise.label_smoothing import LabelSmoothing
+from convclinic.tricks.schedule.linear import Linear
+from convclinic.tricks.schedule.one_cycle import OneCycle
+
+SMALL_SIDE = 64  # pixels; up to here images are kept at their own size and the fast net is used
+PHOTO_SIDES = (64, 96, 128, 160, 192, 224)  # short sides a photo may be trained at
+FAST_WIDTHS = ((64, 256, 256), (64, 128, 256), (32, 64, 128))
+COMPACT_WIDTHS = ((48, 96, 192, 384), (32, 64, 128, 256))
+FEWEST_EPOCHS = {"fast": 5.0, "compact": 40.0}  # a wider net or larger images must still see so many
+MIRROR_LIMIT = 0.4  # share of a probe's skill lost on mirrored images above which flips are left out
+MARGIN = 0.03  # of the budget, against the unforeseen
+EVALUATION_SHARE = 0.04  # of the training time at most goes to validation
+LEAST_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Reason:
+    choice: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`seconds` is what training with its validation should take; `epochs` what the steps amount to."""
+
+    recipe: Recipe
+    reasons: tuple[Reason, ...]
+    seconds: float
+    epochs: float
+
+
+def choose_input(survey: Survey, seconds: float, cost: Callable[[int, int], float], rate: float) -> Input:
+    """What the store shall hold. `cost(h, w)` is the operations of one image's forward pass, `rate` the
+    machine's operations a second, `seconds` the training time at hand."""
+    if not len(survey.heights):
+        return Input()  # nothing could be read: the check-up will say so
+    height, width = _median(survey.heights), _median(survey.widths)
+    channels = 1 if survey.gray_share == 1.0 else 3
+    short = min(height, width)
+    if short <= SMALL_SIDE:
+        scale = max(1.0, 28 / short)
+        return Input(_even(height * scale), _even(width * scale), channels)
+    fitting = [side for side in PHOTO_SIDES if side <= short] or [PHOTO_SIDES[0]]
+    best = fitting[0]
+    for side in fitting:
+        h, w = _photo_shape(side, height / width)
+        images = 0.5 * rate * seconds / (3 * cost(h, w))  # half the bare rate is what a whole step reaches
+        if images / survey.n >= FEWEST_EPOCHS["compact"]:
+            best = side
+    return Input(*_photo_shape(best, height / width), channels)
+
+
+def draft(
+    profile: Profile, shape: Input, hardware: Hardware, mirror: MirrorTest, seed: int
+) -> tuple[Recipe, tuple[Reason, ...]]:
+    """Every choice that does not depend on how long training may last."""
+    small = min(shape.height, shape.width) <= SMALL_SIDE
+    flips = mirror.lost <= MIRROR_LIMIT
+    recipe = _small(shape, flips, profile) if small else _photo(shape, flips)
+    recipe = dataclasses.replace(recipe, seed=seed, data=shape)
+    run = dataclasses.replace(recipe.run, precision=hardware.precision)
+    reasons = (
+        Reason(
+            "data",
+            f"{shape.height} x {shape.width} pixels, {shape.channels} channel{'s' * (shape.channels > 1)}",
+            "the images' own size"
+            if small
+            else f"the largest size of which this machine sees about {FEWEST_EPOCHS['compact']:.0f} epochs",
+        ),
+        Reason(
+            "net",
+            "fast" if small else "compact",
+            f"small images (up to {SMALL_SIDE} pixels): a wide, shallow, whitened net learns fastest"
+            if small
+            else "photos without pretrained weights: a small residual net, trained at growing image sizes",
+        ),
+        Reason("augment flip", "on" if flips else "off", _mirror_words(mirror)),
+        Reason(
+            "augment",
+            ", ".join(type(trick).__name__ for trick in recipe.augment),
+            "small shifts keep tiny objects whole"
+            if small
+            else "random crops and colours: few photos, many views",
+        ),
+        Reason(
+            "optimise",
+            "muon",
+            "orthogonalised steps learn in fewer epochs than SGD where the budget allows few",
+        ),
+        Reason(
+            "precision",
+            hardware.precision,
+            f"a convolution runs at {hardware.float32_rate / 1e9:.0f} GFLOP/s in float32 and "
+            f"{hardware.bfloat16_rate / 1e9:.0f} in bfloat16 here",
+        ),
+    )
+    return dataclasses.replace(recipe, run=run), reasons
+
+
+def _small(shape: Input, flips: bool, profile: Profile) -> Recipe:
+    batch = _batch_size(profile.n_train, 1000)
+    scale = math.sqrt(batch / 1000)
+    return Recipe(
+        net=Fast(),
+        activate=GELU(),
+        initialise=(Dirac(), PatchWhitening()),
+        augment=(*((AlternatingFlip(),) if flips else ()), Shift(pixels=max(1, round(shape.height / 16)))),
+        regularise=(LabelSmoothing(0.2),),
+        optimise=Muon(lr=0.24 * scale, head_lr=1340.0 * scale, bias_lr=106.0 * scale),
+        schedule=Linear(),
+        combine=ShiftViews() if flips else Single(),
+        run=Run(batch_size=batch),
+    )
+
+
+def _photo(shape: Input, flips: bool) -> Recipe:
+    sides = [(0.0, 0.5), (0.4, 0.75), (0.7, 1.0)]
+    return Recipe(
+        net=Compact(),
+        activate=GELU(),
+        initialise=(He(),),
+        augment=(ResizedCrop(), *((Flip(),) if flips else ()), ColourJitter()),
+        regularise=(LabelSmoothing(0.1),),
+        optimise=Muon(lr=0.1, head_lr=0.1, bias_lr=0.1, weight_decay=2.5e-8),
+        schedule=OneCycle(),
+        average=EMA(),
+        combine=FlipViews() if flips else Single(),
+        run=Run(
+            batch_size=64,
+            sizes=tuple(
+                (since, _of_32(shape.height * part), _of_32(shape.width * part)) for since, part in sides
+            ),
+        ),
+    )
+
+
+def finish(
+    recipe: Recipe,
+    reasons: tuple[Reason, ...],
+    profile: Profile,
+    speed: Speed,
+    seconds: float,
+    fixed_steps: bool = False,
+) -> Plan:
+    """Turn `seconds` of training time into a fixed number of steps, written in the recipe.
+
+    Raises ConvclinicError when the time does not suffice for even a few steps, and says what would.
+    """
+    per_epoch = max(1, profile.n_train // min(recipe.run.batch_size, profile.n_train))
+    step = mean_step(recipe, speed)
+    once, shape = profile.n_validation * speed.evaluate_image, recipe.data
+    evaluations = max(1, min(20, int(EVALUATION_SHARE * seconds / max(once, 1e-9))))
+    steps = recipe.run.steps if fixed_steps else int((seconds - evaluations * once) / step)
+    if steps < LEAST_STEPS:
+        raise ConvclinicError(
+            f"it leaves {duration(max(0.0, seconds))} for training, and one step takes {duration(step)}",
+            fix=f"give at least {duration(LEAST_STEPS * step - seconds + once)} more, or halve the images: "
+            f"--set data.height={shape.height // 2} --set data.width={shape.width // 2}",
+        )
+    every = max(1, math.ceil(steps / evaluations))
+    run = dataclasses.replace(recipe.run, steps=steps, evaluate_every=every)
+    epochs = steps / per_epoch
+    reasons = (
+        *reasons,
+        Reason(
+            "batch size",
+            str(run.batch_size),
+            "enough steps an epoch for small data, enough work a step for large",
+        ),
+        Reason(
+            "steps",
+            f"{steps} ({epochs:.1f} epochs)",
+            f"a step takes {1000 * step:.0f} ms here, and {duration(seconds)} are left for training",
+        ),
+        Reason(
+            "early stopping",
+            "off",
+            "the LR falls to its end within the budget, and the last steps gain the most",
+        ),
+    )
+    return Plan(dataclasses.replace(recipe, run=run), reasons, steps * step + evaluations * once, epochs)
+
+
+def choose_width(
+    recipe: Recipe,
+    profile: Profile,
+    hardware: Hardware,
+    seconds: float,
+    operations: Callable[[Recipe, int], float],
+) -> tuple[Recipe, Reason]:
+    """The widest net of its kind that sees every training image often enough within `seconds`, at half the
+    machine's bare rate. `operations(recipe, k)` is what one training image costs."""
+    fast = isinstance(recipe.net, Fast)
+    least = FEWEST_EPOCHS["fast" if fast else "compact"]
+    for widths in FAST_WIDTHS if fast else COMPACT_WIDTHS:
+        recipe = dataclasses.replace(recipe, net=dataclasses.replace(recipe.net, widths=widths))
+        cost = operations(recipe, len(profile.class_counts))
+        epochs = 0.5 * hardware.rate * seconds / (cost * profile.n_train)
+        if epochs >= least:
+            words = (
+                f"the widest that can see each of {profile.n_train} images about {least:.0f} times or more"
+            )
+            return recipe, Reason("net width", str(widths), words)
+    return recipe, Reason("net width", str(recipe.net.widths), "the narrowest there is: the time is short")
+
+
+def with_lr(recipe: Recipe, result: RangeResult | None) -> tuple[Recipe, Reason]:
+    """Keep the net's own LR unless the range test shows that it is too near the edge."""
+    lr = recipe.optimise.lr
+    if result is None:
+        return recipe, Reason("lr", f"{lr:.3g}", "the net's own; the budget is too short for a range test")
+    words = (
+        f"range test of {result.steps} steps (confidence {result.confidence:.0%}): the loss fell fastest at "
+    )
+    words += f"{lr * result.steepest:.2g}" + (
+        f" and turned at {lr * result.limit:.2g}" if result.limit else ""
+    )
+    if result.limit is not None and result.limit < 2 and result.confidence > 0.5:
+        optimise = scaled(recipe.optimise, result.limit / 4)
+        recipe = dataclasses.replace(recipe, optimise=optimise)
+        return recipe, Reason("lr", f"{optimise.lr:.3g}", words + "; lowered to a quarter of that")
+    return recipe, Reason("lr", f"{lr:.3g}", words + "; the net's own LR is kept")
+
+
+def scaled(optimise: Any, factor: float) -> Any:
+    """The optimiser's choice with every LR it has multiplied by `factor`."""
+    rates = {name: value * factor for name, value in vars(optimise).items() if name.endswith("lr")}
+    return dataclasses.replace(optimise, **rates)
+
+
+def mean_step(recipe: Recipe, speed: Speed) -> float:
+    """Mean seconds a step over all training sizes."""
+    sizes = recipe.run.sizes or ((0.0, recipe.data.height, recipe.data.width),)
+    ends = [*(since for since, _, _ in sizes[1:]), 1.0]
+    # shares are of steps: progress counts steps
+    return sum((end - since) * speed.step[(h, w)] for (since, h, w), end in zip(sizes, ends, strict=True))
+
+
+def _mirror_words(mirror: MirrorTest) -> str:
+    return (
+        f"a linear probe scores {mirror.upright:.0%} on upright, {mirror.mirrored:.0%} on mirrored images: "
+        + (
+            "left and right matter little"
+            if mirror.lost <= MIRROR_LIMIT
+            else "left and right carry the class"
+        )
+    )
+
+
+def _batch_size(n_train: int, most: int) -> int:
+    """A power of two (or `most`) that leaves about twenty steps an epoch."""
+    return min(most, max(32, 2 ** round(math.log2(max(1, n_train / 20)))))
+
+
+def _median(values: object) -> int:
+    ordered = sorted(int(v) for v in values)  # pyright: ignore[reportGeneralTypeIssues]
+    return ordered[len(ordered) // 2]
+
+
+def _even(value: float) -> int:
+    return max(2, 2 * round(value / 2))
+
+
+def _of_32(value: float) -> int:
+    return max(32, 32 * round(value / 32))
+
+
+def _photo_shape(side: int, aspect: float) -> tuple[int, int]:
+    """(height, width) with the short side `side`, both multiples of 32; aspect (h / w) held within 2."""
+    aspect = min(2.0, max(0.5, aspect))
+    return (_of_32(side * aspect), side) if aspect >= 1 else (side, _of_32(side / aspect))

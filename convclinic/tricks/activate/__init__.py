@@ -1,0 +1,1 @@
+"""The non-linearities a net can be built with."""

@@ -1,0 +1,1 @@
+"""Random changes to training images that leave their class as it is."""

@@ -1,0 +1,1 @@
+"""What to do when some classes have few images."""

@@ -1,0 +1,1 @@
+"""Several fixed views of a test image, and how their predictions are combined."""

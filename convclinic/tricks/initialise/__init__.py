@@ -1,0 +1,1 @@
+"""How a fresh net's weights are set."""

@@ -1,0 +1,1 @@
+"""Training images and labels blended with those of other images."""

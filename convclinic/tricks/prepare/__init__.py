@@ -1,0 +1,1 @@
+"""Preprocessing: fitted on the training split alone, applied to everything after it."""

@@ -1,0 +1,1 @@
+"""What keeps a net from fitting its training set too closely."""

@@ -1,0 +1,1 @@
+"""How the learning rate moves over training: pure functions of progress."""

@@ -1,0 +1,330 @@
+"""The pipeline against Pillow, numpy and torch's own operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional as F
+
+from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.rng import generator
+from convclinic.kinds import Batch
+from convclinic.tricks.augment._maps import identity
+from convclinic.tricks.augment._pipeline import augment, draw, in_order, replay, resize
+from convclinic.tricks.augment._resample import mirrored, resampler
+from convclinic.tricks.augment.colour_jitter import ColourJitter
+from convclinic.tricks.augment.cutout import Cutout
+from convclinic.tricks.augment.flip import Flip
+from convclinic.tricks.augment.resized_crop import ResizedCrop
+from convclinic.tricks.augment.rotate import Rotate
+from convclinic.tricks.augment.scale import Scale
+from convclinic.tricks.augment.shift import Shift
+
+LEVEL = 1 / 255
+few = settings(max_examples=25, deadline=None, derandomize=True)
+ALL = (Shift(), Flip(), Scale(), ResizedCrop(), Rotate(), ColourJitter(), Cutout())
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def noise(n: int, height: int, width: int, channels: int = 3) -> torch.Tensor:
+    shape = (n, channels, height, width)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator(0, "noise"))
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def smooth(n: int, height: int, width: int) -> torch.Tensor:
+    small = torch.rand((n, 3, 5, 5), generator=generator(0, "smooth"))
+    large = F.interpolate(small, size=(height, width), mode="bicubic").clamp(0, 1)
+    return (large * 255).to(torch.uint8).contiguous(memory_format=torch.channels_last)
+
+
+def as_batch(images: torch.Tensor) -> Batch:
+    return Batch(images, torch.eye(len(images)), torch.arange(len(images)))
+
+
+def run(images: torch.Tensor, tricks: Sequence[object], size: tuple[int, int]) -> torch.Tensor:
+    return augment(as_batch(images), tricks, lambda name: generator(7, name), size).images
+
+
+def array(image: torch.Tensor) -> NDArray[np.uint8]:
+    return image.permute(1, 2, 0).numpy()
+
+
+def seen_through(images: torch.Tensor, maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return resampler(images, maps, size)(slice(0, len(images))).float()
+
+
+def box_map(top: float, bottom: float, left: float, right: float, height: int, width: int) -> torch.Tensor:
+    maps = identity(1)
+    maps[:, 0, 0], maps[:, 0, 2] = (right - left) / width, (right + left) / width - 1
+    maps[:, 1, 1], maps[:, 1, 2] = (bottom - top) / height, (bottom + top) / height - 1
+    return maps
+
+
+@pytest.mark.parametrize("tricks", [(), (Shift(pixels=0),), (Flip(p=0.0), Shift(pixels=0))])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_without_strength_only_the_division_is_left(tricks: tuple[object, ...], channels: int) -> None:
+    images = noise(4, 9, 12, channels)
+    assert torch.equal(run(images, tricks, (9, 12)), images.float() / 255)
+
+
+def test_shift_and_flip_copy_pixels_exactly() -> None:
+    images = noise(40, 8, 11)
+    batch = as_batch(images)
+    drawn = draw(batch, (Shift(pixels=3), Flip()), lambda name: generator(1, name))
+    out = replay(batch, drawn, (8, 11)).images
+    (_, moves), (_, flips) = drawn
+    for i in range(40):
+        padded = np.pad(array(images[i]), ((3, 3), (3, 3), (0, 0)), mode="reflect")
+        y, x = 3 + int(moves["dy"][i]), 3 + int(moves["dx"][i])
+        expected = padded[y : y + 8, x : x + 11]
+        if flips["flip"][i]:
+            expected = expected[:, ::-1]
+        assert torch.equal(out[i], torch.tensor(expected.copy()).permute(2, 0, 1).float() / 255)
+
+
+@few
+@given(st.integers(-30, 30), st.integers(1, 9))
+def test_the_mirror_is_numpys(position: int, n: int) -> None:
+    expected = np.pad(np.arange(n), 40, mode="reflect")[40 + position] if n > 1 else 0
+    assert int(mirrored(torch.tensor([position]), n)) == expected
+
+
+def test_composition_is_one_after_another_where_no_border_is_seen() -> None:
+    images = noise(16, 16, 16)
+    batch = as_batch(images)
+    tricks = (Shift(pixels=2), Flip(), Shift(pixels=3))
+    drawn = draw(batch, tricks, lambda name: generator(2, name))
+    together = replay(batch, drawn, (16, 16)).images
+    one_by_one = images
+    for item in drawn:
+        step = replay(as_batch(one_by_one), [item], (16, 16)).images
+        one_by_one = (step * 255).round().to(torch.uint8)
+    inner = (..., slice(5, -5), slice(5, -5))
+    assert torch.equal(together[inner], one_by_one[inner].float() / 255)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (40, 40), (13, 50)])
+def test_crops_are_pillows(size: tuple[int, int]) -> None:
+    images = noise(12, 36, 48)
+    batch = as_batch(images)
+    drawn = draw(batch, (ResizedCrop(), Flip()), lambda name: generator(3, name))
+    out = replay(batch, drawn, size).images
+    for i in range(12):
+        box = drawn[0][1]["box"][i] * torch.tensor([36, 36, 48, 48])
+        top, bottom, left, right = (round(v) for v in box.tolist())
+        crop = Image.fromarray(array(images[i])).crop((left, top, right, bottom))
+        expected = np.asarray(crop.resize(size[::-1], Image.Resampling.BILINEAR))
+        if drawn[1][1]["flip"][i]:
+            expected = expected[:, ::-1]
+        assert np.abs(array(out[i]) - expected / 255).max() <= 2 * LEVEL
+
+
+@pytest.mark.parametrize("size", [(10, 12), (50, 60)])
+def test_boxes_between_pixels_are_pillows(size: tuple[int, int]) -> None:
+    images = noise(1, 60, 72)
+    left, top, right, bottom = 10.3, 8.6, 58.9, 44.2
+    ours = seen_through(images, box_map(top, bottom, left, right, 60, 72), size)[0]
+    picture = Image.fromarray(array(images[0]))
+    expected = picture.resize(size[::-1], Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    assert np.abs(array(ours) - np.asarray(expected, dtype=float)).max() <= 2
+
+
+def test_boxes_beyond_the_border_show_the_mirror_image() -> None:
+    images = noise(1, 12, 12)
+    padded = np.pad(array(images[0]), ((6, 6), (6, 6), (0, 0)), mode="reflect")
+    ours = seen_through(images, box_map(-6, 18, -6, 18, 12, 12), (24, 24))[0]
+    assert np.abs(array(ours) - padded.astype(float)).max() < 1e-3
+
+
+def test_rotation_is_pillows_and_turns_the_same_way() -> None:
+    images = smooth(1, 41, 61)
+    angle = 17.0
+    maps = Rotate().matrix({"radians": torch.tensor([math.radians(angle)])}, 41, 61)
+    ours = array(seen_through(images, maps, (41, 61))[0])
+    picture = Image.fromarray(array(images[0]))
+    expected = np.asarray(picture.rotate(angle, Image.Resampling.BILINEAR), dtype=float)
+    inner = (slice(10, -10), slice(18, -18))
+    assert np.abs(ours[inner] - expected[inner]).max() <= 2
+    assert np.abs(ours[inner] - array(images[0])[inner]).max() > 20
+
+
+def test_a_quarter_turn_is_exact() -> None:
+    images = noise(2, 15, 15)
+    maps = Rotate().matrix({"radians": torch.full((2,), math.pi / 2, dtype=torch.float64)}, 15, 15)
+    assert torch.allclose(seen_through(images, maps, (15, 15)), images.rot90(1, (2, 3)).float(), atol=0.01)
+
+
+def test_general_maps_are_torchs_affine_grid() -> None:
+    images = noise(3, 30, 40)
+    maps = identity(3)
+    maps[:, :2] += 0.2 * (torch.rand((3, 2, 3), generator=generator(4), dtype=torch.float64) - 0.5)
+    maps[:, :2, :2] *= 0.6
+    ours = seen_through(images, maps, (32, 32))
+    grid = F.affine_grid(maps[:, :2].float(), [3, 3, 32, 32], align_corners=False)
+    assert grid.abs().max() < 0.95
+    expected = F.grid_sample(images.float(), grid, align_corners=False)
+    assert torch.allclose(ours, expected, atol=0.02)
+
+
+def test_perspective_divides_by_the_third_coordinate() -> None:
+    maps = identity(1) * 2
+    tilted = seen_through(noise(1, 9, 9), maps, (9, 9))
+    assert torch.allclose(tilted, noise(1, 9, 9).float(), atol=0.01)
+
+
+def test_every_path_reflects_alike() -> None:
+    """The same whole-pixel shift by copying, by weights and by interpolation."""
+    images = noise(1, 10, 14)
+    exact = box_map(3, 13, -4, 10, 10, 14)
+    nearly, tilted = exact.clone(), exact.clone()
+    nearly[:, 0, 2] += 1e-5
+    tilted[:, 0, 1] += 1e-6
+    first = seen_through(images, exact, (10, 14))
+    for other in (nearly, tilted):
+        assert torch.allclose(seen_through(images, other, (10, 14)), first, atol=0.05)
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_shrinking_does_not_alias_on_any_path(axis: int) -> None:
+    """Stripes one pixel wide are gray at a quarter of their size, whichever way they are resampled."""
+    stripes = (torch.arange(64) % 2 * 255).to(torch.uint8)
+    images = (stripes[:, None] if axis == 2 else stripes).expand(1, 3, 64, 64)
+    nearly, tilted = identity(1), identity(1)
+    nearly[:, 0, 2] += 0.003
+    tilted[:, 0, 1] += 0.01
+    for maps in (identity(1), nearly, tilted):
+        out = seen_through(images.contiguous(), maps, (16, 16))[..., 1:-1, 1:-1]
+        assert (out - 127.5).abs().max() < 12
+
+
+def test_colour_maps_are_applied_per_pixel_and_clipped_once() -> None:
+    images = noise(5, 7, 9)
+    batch = as_batch(images)
+    tricks = (ColourJitter(0.5, 0.5, 0.5, 0.1), ColourJitter(0.3, 0.3, 0.3, 0.0))
+    drawn = draw(batch, tricks, lambda name: generator(5, name))
+    out = replay(batch, drawn, (7, 9)).images
+    for i in range(5):
+        pixels = array(images[i]).reshape(-1, 3) / 255
+        for trick, params in drawn:
+            one = {name: value[i : i + 1] for name, value in params.items()}
+            mean = torch.tensor(pixels.mean(0))[None].float()
+            maps = trick.matrix(one, mean)[0].double().numpy()  # type: ignore[attr-defined]
+            pixels = pixels @ maps[:, :3].T + maps[:, 3]
+        expected = pixels.clip(0, 1).reshape(7, 9, 3)
+        np.testing.assert_allclose(array(out[i]), expected, atol=3e-6)
+    assert (out == 0).any() and (out == 1).any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(20, 20), (30, 30), (24, 32)])
+@pytest.mark.parametrize("trick", [*ALL, None], ids=lambda trick: type(trick).__name__)
+def test_shape_type_layout_and_range(trick: object | None, size: tuple[int, int], channels: int) -> None:
+    images = noise(6, 24, 32, channels)
+    kept = images.clone()
+    out = run(images, ALL if trick is None else (trick,), size)
+    assert out.shape == (6, channels, *size)
+    assert out.dtype == torch.float32
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert out.min() >= 0 and out.max() <= 1
+    assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize(
+    "tricks", [(Shift(), Flip()), ALL, (ResizedCrop(), Flip(), ColourJitter(), Cutout())]
+)
+def test_threads_and_slices_change_nothing(tricks: tuple[object, ...]) -> None:
+    images = smooth(31, 40, 52)
+    outs = []
+    for n_threads in (1, 2, 3):
+        torch.set_num_threads(n_threads)
+        outs.append(run(images, tricks, (33, 33)))
+        assert torch.get_num_threads() == n_threads
+    assert torch.equal(outs[0], outs[1]) and torch.equal(outs[0], outs[2])
+
+
+def test_the_order_of_the_batch_does_not_matter() -> None:
+    images = smooth(12, 24, 30)
+    batch = as_batch(images)
+    drawn = draw(batch, ALL, lambda name: generator(6, name))
+    order = torch.randperm(12, generator=generator(0))
+    mixed = [(trick, {name: value[order] for name, value in params.items()}) for trick, params in drawn]
+    out = replay(as_batch(images[order]), mixed, (20, 20)).images
+    assert torch.allclose(out, replay(batch, drawn, (20, 20)).images[order], atol=1e-5)
+
+
+def test_a_failing_trick_leaves_the_number_of_threads_alone() -> None:
+    torch.set_num_threads(2)
+    batch = as_batch(noise(4, 8, 8))
+    with pytest.raises(KeyError):
+        replay(batch, [(Cutout(), {})], (8, 8))
+    assert torch.get_num_threads() == 2
+
+
+def test_each_trick_draws_from_its_own_stream() -> None:
+    batch = as_batch(noise(8, 8, 8))
+    asked: list[str] = []
+
+    def rng_for(name: str) -> torch.Generator:
+        asked.append(name)
+        return generator(0, name)
+
+    alone = draw(batch, (Flip(),), rng_for)
+    among = draw(batch, (Cutout(), Shift(), Cutout(), Flip()), rng_for)
+    assert asked == ["flip", "shift", "flip", "cutout", "cutout.2"]
+    assert torch.equal(alone[0][1]["flip"], among[1][1]["flip"])
+    assert not torch.equal(among[2][1]["centre"], among[3][1]["centre"])
+
+
+def test_kinds_run_in_order_and_strangers_are_refused() -> None:
+    tricks = (Cutout(), ColourJitter(), Rotate(), Flip())
+    assert in_order(tricks) == (Rotate(), Flip(), ColourJitter(), Cutout())
+    with pytest.raises(ConvclinicError, match="str is no augmentation"):
+        in_order((Flip(), "flip"))
+
+
+def test_after_a_crop_pixels_are_those_of_the_output() -> None:
+    """A rotation after a crop that changes the shape stays a rotation of the output's pixels."""
+    images = smooth(1, 40, 80)
+    batch = as_batch(images)
+    crop = ResizedCrop(1.0, 1.0, 1.0)
+    turn = {"radians": torch.tensor([math.pi / 2], dtype=torch.float64)}
+    whole = {"box": torch.tensor([[0.0, 1.0, 0.0, 1.0]], dtype=torch.float64)}
+    out = replay(batch, [(crop, whole), (Rotate(), turn)], (40, 40)).images
+    expected = replay(batch, [(crop, whole)], (40, 40)).images.rot90(1, (2, 3))
+    assert torch.allclose(out, expected, atol=3 * LEVEL)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(16, 16), (50, 70), (30, 7)])
+def test_resize_is_pillows(size: tuple[int, int], channels: int) -> None:
+    images = noise(3, 33, 47, channels)
+    out = resize(images, size)
+    assert out.dtype == torch.uint8 and out.shape == (3, channels, *size)
+    for before, after in zip(images, out, strict=True):
+        picture = Image.fromarray(array(before).squeeze())
+        expected = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR), dtype=int)
+        assert np.abs(array(after).squeeze().astype(int) - expected).max() <= 1
+
+
+def test_resize_to_the_same_size_is_the_same_tensor() -> None:
+    images = noise(3, 9, 9)
+    assert resize(images, (9, 9)) is images
+
+
+def test_an_empty_batch_stays_empty() -> None:
+    assert run(noise(0, 8, 8), ALL, (8, 8)).shape == (0, 3, 8, 8)

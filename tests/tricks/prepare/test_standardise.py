@@ -1,0 +1,97 @@
+import gzip
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convclinic.ground.errors import ConvclinicError
+from convclinic.tricks.prepare.standardise import Standardise, standardise
+
+FASHION = Path(__file__).resolve().parents[3].parent / "shared/data/fashion-mnist/train-images-idx3-ubyte.gz"
+
+
+def images(n: int, channels: int = 3, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    low = rng.integers(0, 200, size=(1, channels, 1, 1))
+    return torch.from_numpy(rng.integers(low, 256, size=(n, channels, 6, 5), dtype=np.uint8))
+
+
+def test_equals_numpy_in_float64():
+    x = images(50)
+    state = Standardise().fit([x])
+    unit = x.numpy().astype(np.float64) / 255
+    np.testing.assert_allclose(state["mean"].numpy(), unit.mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(state["std"].numpy(), unit.std((0, 2, 3)), rtol=1e-6)
+    assert state["mean"].dtype == state["std"].dtype == torch.float32
+
+
+@settings(deadline=None, derandomize=True, max_examples=20)
+@given(st.lists(st.integers(1, 20), max_size=4))
+def test_chunks_do_not_matter_to_the_last_bit(cuts):
+    x = images(64)
+    edges = [0, *np.cumsum(cuts).clip(0, 64).tolist(), 64]
+    parts = [x[a:b] for a, b in pairwise(edges)]
+    whole, streamed = Standardise().fit([x]), Standardise().fit(iter(parts))
+    assert torch.equal(whole["mean"], streamed["mean"]) and torch.equal(whole["std"], streamed["std"])
+
+
+def test_what_it_was_fitted_on_gets_mean_0_and_std_1():
+    x = images(80)
+    trick = Standardise()
+    out = trick.apply(x.double() / 255, trick.fit([x]))
+    assert out.mean((0, 2, 3)).abs().max() < 1e-6
+    assert (out.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-6
+
+
+def test_a_channel_that_never_varies_becomes_zero():
+    x = images(10)
+    x[:, 1] = 128
+    trick = Standardise()
+    out = trick.apply(x / 255, trick.fit([x]))
+    assert out.isfinite().all() and out[:, 1].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_keeps_dtype_and_input(dtype):
+    x = torch.rand(2, 3, 4, 4).to(dtype)
+    before = x.clone()
+    out = standardise(x, torch.full((3,), 0.5), torch.full((3,), 0.25))
+    assert out.dtype == dtype and torch.equal(x, before)
+    torch.testing.assert_close(out, (x - 0.5) / 0.25)
+
+
+def test_fashion_mnist_has_the_published_numbers():
+    # 0.2860 and 0.3530: the mean and std that are commonly given for Fashion-MNIST's training images
+    if not FASHION.exists():
+        pytest.skip("needs Fashion-MNIST in ../shared/data")
+    with gzip.open(FASHION) as file:
+        pixels = np.frombuffer(file.read(), np.uint8, offset=16).copy()
+    x = torch.from_numpy(pixels).view(-1, 1, 28, 28)
+    state = Standardise().fit(x.split(10_000))
+    assert round(state["mean"].item(), 4) == 0.2860
+    assert round(state["std"].item(), 4) == 0.3530
+
+
+@pytest.mark.parametrize(
+    ("chunks", "word"),
+    [
+        ([], "no training images"),
+        ([torch.zeros(0, 3, 4, 4, dtype=torch.uint8)], "no training images"),
+        ([torch.zeros(2, 3, 4, 4)], "uint8"),
+        ([torch.zeros(2, 4, 4, dtype=torch.uint8)], "3 axes"),
+        ([images(2), images(2, channels=1)], "channels"),
+    ],
+)
+def test_wrong_images_are_explained(chunks, word):
+    with pytest.raises(ConvclinicError, match=word):
+        Standardise().fit(chunks)
+
+
+def test_other_channels_are_refused_and_not_broadcast():
+    state = Standardise().fit([images(4, channels=1)])
+    with pytest.raises(ConvclinicError, match="3 channels"):
+        Standardise().apply(torch.rand(2, 3, 4, 4), state)
