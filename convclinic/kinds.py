@@ -135,6 +135,7 @@ class Initialise(Protocol):
 
 class Activate(Protocol):
     slot: ClassVar[str]  # "activate"
+
     @property
     def gain(self) -> float: ...
 

@@ -18,7 +18,7 @@ from convclinic.data.store import Store
 
 Pairs = NDArray[np.int64]  # (m, 2), first < second
 
-_NEIGHBOURS = 32  # each image meets this many followers in a sorted bucket: large buckets cannot explode
+_NEIGHBOURS = 16  # each image meets this many followers in a sorted bucket: large buckets cannot explode
 _MAX_BITS = 16  # of the 64 that may differ
 _MIN_CONTRAST = 8.0  # standard deviation of a thumbnail below which it says too little (0..255)
 _MIN_THUMB = 0.97  # correlation of the thumbnails; correlations do not mind brightness and contrast

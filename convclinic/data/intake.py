@@ -208,12 +208,13 @@ def _hash(data: bytes | memoryview, salt: bytes = b"") -> int:
 def thumbnails(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Images (b, h, w, c) shrunk by area to 8 x 8 gray levels, as (b, 64).
 
-    All are shrunk as one tall picture: h / 8 is exact in binary, so no image bleeds into the next.
+    All are shrunk as one tall picture: h / 8 is exact in binary, so no image bleeds into the next. One axis
+    after the other, since Pillow rounds in between and chooses the order by the picture's shape.
     """
     b, h, w, c = images.shape
     tall = Image.fromarray(images.reshape((b * h, w, c) if c == 3 else (b * h, w)))
-    small = tall.convert("L").resize((THUMB, THUMB * b), Image.Resampling.BOX)
-    return np.asarray(small).reshape(b, THUMB * THUMB)
+    narrow = tall.convert("L").resize((THUMB, b * h), Image.Resampling.BOX)
+    return np.asarray(narrow.resize((THUMB, b * THUMB), Image.Resampling.BOX)).reshape(b, THUMB * THUMB)
 
 
 def _collect(intake: Intake, pending: deque[tuple[int, Future[_Chunk]]], progress: Progress | None) -> None:

@@ -110,12 +110,18 @@ def _place_singles(
     have: NDArray[np.float64],
     part: NDArray[np.int8],
 ) -> None:
-    """Fill validation and test of each class up to target; the rest trains."""
+    """Fill validation and test of each class up to target; the rest trains.
+
+    Targets are rounded so that their running sums are right: hundreds of small classes would otherwise
+    add up to far too much or too little.
+    """
+    goal = np.diff(np.rint(target.cumsum(1)), axis=1, prepend=0)
+    goal = np.maximum(goal, target > 0).astype(np.int64)
     for k in range(target.shape[1]):
         mine = order[labels[order] == k]
         spare = len(mine) - int(have[TRAIN, k] == 0)  # train comes first where there is little
         for p in (TEST, VALIDATION):
-            need = max(round(float(target[p, k])), int(target[p, k] > 0)) - int(have[p, k])
+            need = int(goal[p, k]) - int(have[p, k])
             take = min(max(need, 0), max(spare, 0))
             part[group[mine[:take]]] = p
             mine = mine[take:]

@@ -83,7 +83,8 @@ class Lines:
 
     def stage(self, name: str) -> None:
         self._finish()
-        self.name, self.began, self.shown, self.text = name, time.monotonic(), 0.0, ""
+        now = time.monotonic()
+        self.name, self.began, self.shown, self.text = name, now, now, ""
         self.task = self.progress.add_task(name, total=None, text="")
 
     def update(self, done: float, total: float, text: str = "", left: float | None = None) -> None:
@@ -102,10 +103,10 @@ class Lines:
         self.progress.update(self.task, total=total, completed=done, text=line)
         self.progress.refresh()
         if not self.console.is_terminal:
-            self.console.print(f"{self.name}: {done:.0f} of {total:.0f} | {line}")
+            self.console.print(f"{self.name}: {done:.0f} of {total:.0f} | {line}", soft_wrap=True)
 
     def say(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True)
 
     def _finish(self) -> None:
         """Replace the live line by a lasting one."""
@@ -114,4 +115,6 @@ class Lines:
         self.progress.remove_task(self.task)
         self.task = None
         took = duration(time.monotonic() - self.began)
-        self.console.print(f"{self.name:<10} {took}" + (f" | {self.text}" if self.text else ""))
+        self.console.print(
+            f"{self.name:<10} {took}" + (f" | {self.text}" if self.text else ""), soft_wrap=True
+        )

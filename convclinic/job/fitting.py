@@ -107,6 +107,7 @@ def resume(
     document = place.document(target)
     recipe = Recipe.from_dict(document["recipe"])
     where = choose_device(device or document.get("device"))
+    torch.set_num_threads(int(document["hardware"]["threads"]))  # sums split otherwise round otherwise
     with place.locked(target), _display(quiet) as display:
         finished = (target / place.METRICS).exists()
         if finished and extend is None:

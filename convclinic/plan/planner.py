@@ -54,6 +54,7 @@ MIRROR_LIMIT = 0.4  # share of a probe's skill lost on mirrored images above whi
 MARGIN = 0.03  # of the budget, against the unforeseen
 EVALUATION_SHARE = 0.04  # of the training time at most goes to validation
 LEAST_STEPS = 20
+EFFICIENCY = 0.75  # of one convolution's rate is what whole training steps were seen to reach
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def choose_input(survey: Survey, seconds: float, cost: Callable[[int, int], floa
     best = fitting[0]
     for side in fitting:
         h, w = _photo_shape(side, height / width)
-        images = 0.5 * rate * seconds / (3 * cost(h, w))  # half the bare rate is what a whole step reaches
+        images = EFFICIENCY * rate * seconds / (3 * cost(h, w))
         if images / survey.n >= FEWEST_EPOCHS["compact"]:
             best = side
     return Input(*_photo_shape(best, height / width), channels)
@@ -232,14 +233,13 @@ def choose_width(
     seconds: float,
     operations: Callable[[Recipe, int], float],
 ) -> tuple[Recipe, Reason]:
-    """The widest net of its kind that sees every training image often enough within `seconds`, at half the
-    machine's bare rate. `operations(recipe, k)` is what one training image costs."""
+    """The widest net of its kind that sees every training image often enough within `seconds`. `operations(recipe, k)` is what one training image costs."""
     fast = isinstance(recipe.net, Fast)
     least = FEWEST_EPOCHS["fast" if fast else "compact"]
     for widths in FAST_WIDTHS if fast else COMPACT_WIDTHS:
         recipe = dataclasses.replace(recipe, net=dataclasses.replace(recipe.net, widths=widths))
         cost = operations(recipe, len(profile.class_counts))
-        epochs = 0.5 * hardware.rate * seconds / (cost * profile.n_train)
+        epochs = EFFICIENCY * hardware.rate * seconds / (cost * profile.n_train)
         if epochs >= least:
             words = (
                 f"the widest that can see each of {profile.n_train} images about {least:.0f} times or more"

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 from convclinic.data.decode import DEEP16, GRAY, decode
-from convclinic.data.intake import thumbnails
 from convclinic.data.intake import survey as survey_
-from convclinic.data.intake import take_in
+from convclinic.data.intake import take_in, thumbnails
 from convclinic.data.sources import open_source
 
 SHAPE = (12, 16, 3)
@@ -24,7 +23,12 @@ def test_survey_is_reproducible_and_knows_sizes(photos, photo):
     first, second = survey_(source, 10, seed=1), survey_(source, 10, seed=1)
     assert np.array_equal(first.heights, second.heights) and len(first.heights) == 10
     whole = survey_(source)
-    assert (whole.n, len(whole.heights), int(whole.heights.max()), int(whole.widths.max())) == (41, 41, 50, 60)
+    assert (whole.n, len(whole.heights), int(whole.heights.max()), int(whole.widths.max())) == (
+        41,
+        41,
+        50,
+        60,
+    )
     assert (whole.gray_share, whole.deep_max) == (0, 65535)
 
 
@@ -88,9 +92,10 @@ def test_without_a_store_or_a_shape(mixed):
 
 
 def test_thumbnails_of_a_stack_are_those_of_each_image():
-    images = np.random.default_rng(0).integers(0, 256, (5, 21, 13, 3)).astype(np.uint8)
-    alone = np.concatenate([thumbnails(image[None]) for image in images])
-    assert np.array_equal(thumbnails(images), alone)
+    for shape in ((5, 21, 13, 3), (64, 32, 32, 3), (9, 100, 60, 1)):
+        images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+        alone = np.concatenate([thumbnails(image[None]) for image in images])
+        assert np.array_equal(thumbnails(images), alone)
 
 
 def test_columns_cost_few_bytes_an_image(mixed):
@@ -108,7 +113,11 @@ def test_a_file_without_permission_is_set_aside(mixed):
 
 def test_a_file_that_vanishes_is_set_aside(mixed):
     (mixed.root / "a" / "1.png").unlink()
-    assert take_in(mixed, SHAPE, None, survey=survey_(mixed)).reason[1].startswith("cannot be read: No such file")
+    assert (
+        take_in(mixed, SHAPE, None, survey=survey_(mixed))
+        .reason[1]
+        .startswith("cannot be read: No such file")
+    )
 
 
 def test_an_interrupted_pass_leaves_no_store(mixed, tmp_path):

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
-import struct
 import sys
-import tarfile
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,7 +71,7 @@ def test_an_image_without_an_extension_is_found_by_content(photos, photo):
 @pytest.mark.skipif(sys.platform != "linux", reason="such names exist on Linux only")
 def test_odd_names_are_kept_and_printable(photos, photo):
     root = photos({"chat noir": 2, "日本": 2})
-    (root / "chat noir" / "0.png").rename(os.fsencode(root / "chat noir") + b"/caf\xe9.png")
+    (root / "chat noir" / "0.png").rename(root / "chat noir" / os.fsdecode(b"caf\xe9.png"))
     source = open_source(root)
     assert source.classes == ("chat noir", "日本")
     name = source.names[1]
@@ -101,7 +95,9 @@ def test_links_are_followed_and_loops_end(photos, photo, tmp_path):
 
 
 def test_class_folders_that_differ_between_splits(photos):
-    source = open_source(photos({"train/a": 2, "train/b": 2, "train/c": 2, "test/a": 2, "test/b": 2, "test/z": 2}))
+    source = open_source(
+        photos({"train/a": 2, "train/b": 2, "train/c": 2, "test/a": 2, "test/b": 2, "test/z": 2})
+    )
     assert source.classes == ("a", "b", "c")
     assert not any("/z/" in name for name in source.names)
     told = [f.summary for f in source.findings if f.cause == "class_folders_differ"]
@@ -143,98 +139,6 @@ def test_csv_with_every_column(photos, tmp_path, delimiter):
     assert source.read(3) == (tmp_path / "photos/b/0.png").read_bytes()
 
 
-def write_archive(root: Path, path: Path) -> Path:
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-            for entry in sorted(root.rglob("*.png")):
-                file.write(entry, entry.relative_to(root.parent))
-            file.writestr("../evil/x.png", b"x")
-            file.writestr("__MACOSX/photos/a/._0.png", b"x")
-    else:
-        mode = {"tar": "w", "gz": "w:gz", "bz2": "w:bz2", "xz": "w:xz"}[path.suffix[1:]]
-        with tarfile.open(path, mode) as file:
-            file.add(root, root.name)
-            evil = tarfile.TarInfo("../evil/x.png")
-            evil.size = 1
-            file.addfile(evil, io.BytesIO(b"x"))
-    return path
-
-
-@pytest.mark.parametrize("end", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"])
-def test_archives_are_read_in_place(photos, tmp_path, end):
-    root = photos({"a": 3, "b": 2})
-    (root / "groups.csv").write_text("path,group\n" + "".join(f"a/{i}.png,g\n" for i in range(3)))
-    source = open_source(write_archive(root, tmp_path / f"photos.{end}"))
-    assert source.classes == ("a", "b") and len(source) == 5
-    assert causes(source)[0] == "unsafe_name"
-    for i in (4, 0, 2):  # any order must work, also backwards in a compressed archive
-        assert source.read(i) == (tmp_path / source.names[i]).read_bytes()
-    if end != "zip":
-        assert len(set(source.groups[:3].tolist())) == 1
-    assert not (tmp_path / "evil").exists()
-
-
-def test_a_link_in_a_tar_stands_for_its_target(photos, tmp_path):
-    root = photos({"a": 2, "b": 2})
-    os.link(root / "a/0.png", root / "b/same.png")
-    source = open_source(write_archive(root, tmp_path / "p.tar"))
-    same = [source.read(i) for i, name in enumerate(source.names) if name.endswith(("a/0.png", "b/same.png"))]
-    assert len(same) == 2 and same[0] == same[1]
-
-
-@pytest.mark.parametrize("end", ["zip", "tar", "tar.gz"])
-def test_a_broken_archive_says_so(photos, tmp_path, end):
-    path = write_archive(photos({"a": 30, "b": 30}), tmp_path / f"p.{end}")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ConvclinicError, match=r"archive .* is broken.*again"):
-        open_source(path)
-
-
-def write_idx(path: Path, array: np.ndarray) -> None:
-    data = struct.pack(f">{1 + array.ndim}i", 0x0800 + array.ndim, *array.shape) + array.tobytes()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-
-
-@pytest.mark.parametrize("end", ["", ".gz"])
-def test_idx(tmp_path, end):
-    x = np.random.default_rng(0).integers(0, 256, (5, 4, 6)).astype(np.uint8)
-    for part, rows in (("train", slice(0, 3)), ("t10k", slice(3, 5))):
-        write_idx(tmp_path / f"{part}-images-idx3-ubyte{end}", x[rows])
-        write_idx(tmp_path / f"{part}-labels-idx1-ubyte{end}", np.array([7, 3, 7, 3, 7], np.uint8)[rows])
-    source = open_source(tmp_path)
-    assert source.kind == "idx" and source.classes == ("3", "7")
-    assert source.names == ["train/000000", "train/000001", "train/000002", "test/000000", "test/000001"]
-    assert source.labels.tolist() == [1, 0, 1, 0, 1]
-    assert source.splits.tolist() == [0, 0, 0, 2, 2]
-    assert all(np.array_equal(source.read(i), x[i]) for i in (4, 0, 3))
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz(tmp_path, save):
-    x = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3)).astype(np.uint8)
-    y = np.array([[2], [10], [2], [10], [2], [10]])
-    save(tmp_path / "a.npz", x_train=x[:4], y_train=y[:4], x_test=x[4:], y_test=y[4:])
-    source = open_source(tmp_path / "a.npz")
-    assert source.classes == ("2", "10") and source.splits.tolist() == [0, 0, 0, 0, 2, 2]
-    assert source.labels.tolist() == [0, 1, 0, 1, 0, 1]
-    assert all(np.array_equal(source.read(i), x[i]) for i in range(6))
-    save(tmp_path / "b.npz", images=x, labels=np.array(list("ababab")))
-    free = open_source(tmp_path / "b.npz")
-    assert free.classes == ("a", "b") and (free.splits == -1).all()
-
-
-def test_npz_with_pickles_or_odd_shapes_is_refused(tmp_path):
-    np.savez(tmp_path / "p.npz", x=np.zeros((2, 4, 4), np.uint8), y=np.array(["a", None], object))
-    with pytest.raises(ConvclinicError, match="not a readable npz"):
-        open_source(tmp_path / "p.npz")
-    np.savez(tmp_path / "s.npz", x=np.zeros((2, 3, 8, 8), np.uint8), y=np.arange(2))
-    with pytest.raises(ConvclinicError, match=r"shape \(2, 3, 8, 8\).*must be \(n, h, w\)"):
-        open_source(tmp_path / "s.npz")
-    np.savez(tmp_path / "n.npz", foo=np.zeros(3))
-    with pytest.raises(ConvclinicError, match="arrays 'foo'.*x_train"):
-        open_source(tmp_path / "n.npz")
-
-
 def test_for_predicting_anything_goes(photos, photo, tmp_path):
     root = photos({"cat": 2})
     photo(5).save(root / "loose.jpg")
@@ -245,8 +149,6 @@ def test_for_predicting_anything_goes(photos, photo, tmp_path):
     assert single.names == ["loose.jpg"] and len(single.read(0)) > 0
     (tmp_path / "list.csv").write_text("path\nphotos/cat/0.png\n")
     assert open_source(tmp_path / "list.csv", labelled=False).names == ["photos/cat/0.png"]
-    archive = open_source(write_archive(root, tmp_path / "p.zip"), labelled=False)
-    assert (archive.labels == -1).all() and archive.read(0) == (root / "cat/0.png").read_bytes()
 
 
 def test_errors_of_folders(photos, photo, tmp_path):
@@ -255,14 +157,14 @@ def test_errors_of_folders(photos, photo, tmp_path):
         open_source(tmp_path / "photo")
     with pytest.raises(ConvclinicError, match="did you mean 'photos'"):
         open_source(tmp_path / "phots" / "cat")
-    with pytest.raises(ConvclinicError, match="directly, without class folders.*photos/<class>"):
+    with pytest.raises(ConvclinicError, match=r"directly, without class folders.*photos/<class>"):
         open_source(root / "cat")
-    with pytest.raises(ConvclinicError, match="one class only, 'cow'.*photos/<class>"):
+    with pytest.raises(ConvclinicError, match=r"one class only, 'cow'.*photos/<class>"):
         open_source(photos({"cow": 2}, "one"))
-    with pytest.raises(ConvclinicError, match="single image.*photos/<class>"):
+    with pytest.raises(ConvclinicError, match=r"single image.*photos/<class>"):
         open_source(root / "cat" / "0.png")
     (tmp_path / "void").mkdir()
-    with pytest.raises(ConvclinicError, match="is empty.*photos/<class>"):
+    with pytest.raises(ConvclinicError, match=r"is empty.*photos/<class>"):
         open_source(tmp_path / "void")
     (tmp_path / "void" / "a.txt").write_text("x")
     with pytest.raises(ConvclinicError, match="no images, only 1 other"):
@@ -270,7 +172,7 @@ def test_errors_of_folders(photos, photo, tmp_path):
     (tmp_path / "x.bin").write_bytes(b"0" * 2000)
     with pytest.raises(ConvclinicError, match="not a data set"):
         open_source(tmp_path / "x.bin")
-    with pytest.raises(ConvclinicError, match="train folder .* no class folders"):
+    with pytest.raises(ConvclinicError, match=r"train folder .* no class folders"):
         open_source(photos({"train": 2, "test": 2}, "flat"))
 
 

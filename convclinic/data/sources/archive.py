@@ -19,20 +19,18 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convclinic.data.sources.base import Source, StreamReader, unlabelled
 from convclinic.data.sources.columns import rows_of
 from convclinic.data.sources.grouping import GROUPS_FILE, read_groups
 from convclinic.data.sources.layout import lay_out
 from convclinic.data.sources.naming import is_clutter, is_image_name, natural, no_images, tidy
+from convclinic.data.sources.zipped import Ints, ZipReader, open_binary
 from convclinic.data.words import count, examples
 from convclinic.ground.errors import ConvclinicError
 from convclinic.kinds import Finding
 
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error)
-_HEAD = 30  # bytes of a zip member's local header before its name
-Ints: TypeAlias = NDArray[np.int64]
 Reader: TypeAlias = Callable[[int], bytes]
 
 
@@ -91,7 +89,7 @@ def open_tar(path: Path, labelled: bool) -> Source:
         raise _broken(path, EOFError("it ends too early"))
 
     def reader(offsets: Ints, sizes: Ints, methods: Ints) -> Reader:
-        return StreamReader(opener or partial(_open, path), offsets, sizes)
+        return StreamReader(opener or partial(open_binary, path), offsets, sizes)
 
     return _source(path, "tar", members, labelled, reader, sequential=opener is not None)
 
@@ -123,10 +121,6 @@ def _streamed(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (info := file.next()) is not None:
         yield info
         setattr(file, "members", [])  # noqa: B010 - an attribute its type stubs leave out
-
-
-def _open(path: Path) -> BinaryIO:
-    return open(path, "rb")
 
 
 def _decompressor(path: Path) -> Callable[[], BinaryIO] | None:
@@ -209,43 +203,3 @@ def _oddities(members: _Members) -> list[Finding]:
 
 def _broken(path: Path, error: BaseException) -> ConvclinicError:
     return ConvclinicError(f"the archive {path} is broken: {error}", fix="download or pack it again")
-
-
-class ZipReader:
-    """Reads members of a zip archive by their place in it, without keeping the archive's directory.
-
-    Layout of a local header: APPNOTE.TXT 6.3.10, section 4.3.7.
-    """
-
-    def __init__(self, path: Path, offsets: Ints, sizes: Ints, methods: Ints) -> None:
-        heads = StreamReader(partial(_open, path), offsets, np.full(len(offsets), _HEAD))
-        self._heads = heads
-        self._offsets = offsets
-        self._sizes = sizes
-        self._methods = methods
-
-    def __call__(self, i: int) -> bytes:
-        head = self._heads(i)
-        if not head.startswith(b"PK\x03\x04"):
-            raise OSError("the archive is broken")
-        flags, _, _, _, crc, _, _, name_length, extra_length = struct.unpack("<HHHHIIIHH", head[6:])
-        if flags & 1:
-            raise OSError("the archive is encrypted")
-        start = int(self._offsets[i]) + _HEAD + name_length + extra_length
-        data = _inflate(self._heads.piece(start, int(self._sizes[i])), int(self._methods[i]))
-        if not flags & 8 and zlib.crc32(data) != crc:
-            raise OSError("the member's checksum is wrong")
-        return data
-
-
-def _inflate(data: bytes, method: int) -> bytes:
-    try:
-        if method == zipfile.ZIP_STORED:
-            return data
-        if method == zipfile.ZIP_DEFLATED:
-            return zlib.decompress(data, -15)
-        if method == zipfile.ZIP_BZIP2:
-            return bz2.decompress(data)
-    except (zlib.error, OSError, ValueError) as error:
-        raise OSError(f"the archive is broken: {error}") from error
-    raise OSError("compressed by a method other than deflate or bzip2")

@@ -190,6 +190,8 @@ def _keep_trainable(
     labels = np.fromiter((index.get(name, -1) for name in names), np.int32, len(names))
     findings: list[Finding] = []
     for role, there in sorted(by_split.items()):
+        if not there:  # a split without any class folder: told of already
+            continue
         extra, absent = sorted(there - trained), sorted(trained - there)
         for which, words, action in (
             (extra, "not in train", "set aside: what has no training images cannot be learnt"),

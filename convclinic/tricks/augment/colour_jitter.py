@@ -11,10 +11,10 @@ Clashes   none
 Source    Howard, Some improvements on deep CNN based image classification, 2013, arXiv:1312.5402; with hue:
           Chen et al., SimCLR, 2020, arXiv:2002.05709, appendix A
 
-Deviations: nothing is clipped between the steps, only at the end, and hue is the linear rotation in YIQ, which
-keeps Y, and not the shift in HSV. All four are then affine, and they commute: the random order that others draw
-for each image would change nothing here, so none is drawn. Gray images (c = 1) know neither saturation nor hue;
-nor do images of any other number of channels but three.
+Deviations: nothing is clipped between the steps, only at the end, and hue is the linear rotation in YIQ,
+which keeps Y, and not the shift in HSV. All four are then affine, and they commute: the order that others
+draw for each image would change nothing here, so none is drawn. Gray images (c = 1) know neither saturation
+nor hue; nor do images of any other number of channels but three.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def test_hue_keeps_gray_and_luma_and_a_whole_turn_is_nothing() -> None:
     assert torch.allclose(through(one_step(3, 2 * math.pi, colour), colour), colour, atol=1e-5)
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(4)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_the_one_map_is_the_four_steps_in_any_order(order: tuple[int, ...]) -> None:
     """One after another on whole images, in numpy: without clipping in between the order does not matter."""
     pixels = np.random.default_rng(0).random((3, 40, 3))
