@@ -14,6 +14,7 @@ def run(data: Data, out: Out = None, seed: Seed = 0, quiet: Quiet = False, as_js
     """Look for broken, duplicate, mislabelled and leaking images. Nothing of yours is changed."""
     from convclinic.data.dataset import inspect
     from convclinic.data.sources import open_source
+    from convclinic.data.survey import survey
     from convclinic.ground.files import write_json
     from convclinic.job.display import Lines, Silent
 
@@ -24,7 +25,8 @@ def run(data: Data, out: Out = None, seed: Seed = 0, quiet: Quiet = False, as_js
         def progress(done: int, total: int) -> None:
             display.update(done, total, f"{done} images")
 
-        findings, profile = inspect(source, seed=seed, progress=progress)
+        seen = survey(source, seed=seed)
+        findings, profile = inspect(source, survey=seen, seed=seed, progress=progress)
     result = {
         "data": str(data),
         "findings": [finding.to_dict() for finding in findings],

@@ -15,20 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from convclinic.data.dataset import Dataset, reopen
-from convclinic.evaluate import baselines, mistakes, split_logits, summarise
-from convclinic.ground import stats, units
+from convclinic.ground import units
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import write_json
 from convclinic.job import folder as place
 from convclinic.job.display import Display, Lines, Silent
+from convclinic.job.judging import judge
 from convclinic.job.planning import Planned, Wish, make_plan
 from convclinic.job.run import Run
 from convclinic.job.training import Pace, freeze, train
-from convclinic.job.verdict import closing
 from convclinic.kinds import Finding
 from convclinic.model import Model
 from convclinic.plan import planner
@@ -109,7 +107,7 @@ def resume(
     where = choose_device(device or document.get("device"))
     torch.set_num_threads(int(document["hardware"]["threads"]))  # sums split otherwise round otherwise
     with place.locked(target), _display(quiet) as display:
-        finished = (target / place.METRICS).exists()
+        finished = (target / place.REPORT).exists()
         if finished and extend is None:
             raise ConvclinicError(f"{target} is finished", fix="train it for longer with --extend 5m")
         display.stage("reopen")
@@ -119,7 +117,7 @@ def resume(
                 raise ConvclinicError(f"{target} is not finished", fix="resume it first, without --extend")
             recipe = _extended(recipe, target, units.seconds(extend))
             freeze(recipe, target)
-            (target / place.METRICS).unlink()
+            (target / place.REPORT).unlink()
         return _finish(recipe, data, target, where, display, None, None, started)
 
 
@@ -206,7 +204,7 @@ def _finish(
         net = state.judged
         if state.best is not None:
             net.load_state_dict(state.best)
-        judged, model = _judge(
+        judged, model = judge(
             Model(recipe, data.classes, net, state.fitted, data.deep_max), data, target, display
         )
     document = place.document(target)
@@ -236,44 +234,6 @@ def _finish(
         f"{metrics['verdict']}"
     )
     return Run(target, device)
-
-
-def _judge(model: Model, data: Dataset, target: Path, display: Display) -> tuple[dict[str, Any], Model]:
-    """Temperature and threshold from validation, then the test split, once."""
-    logits, labels = split_logits(model, data, "validation")
-    temperature = stats.fit_temperature(labels, logits.astype(np.float64))
-    model = dataclasses.replace(model, facts={"temperature": temperature})
-    probabilities = model.probabilities(logits)
-    validation = summarise(model.classes, labels, probabilities)
-    wanted = 1 - (1 - float(validation["accuracy"])) / 2  # answering less, half the mistakes
-    reject = {**stats.reject_threshold(labels, probabilities, wanted), "wanted": wanted}
-    test_logits, test_labels = split_logits(
-        model, data, "test", lambda a, b: display.update(a, b, f"{a} test images")
-    )
-    test_probabilities = model.probabilities(test_logits)
-    test = summarise(model.classes, test_labels, test_probabilities)
-    beside = baselines(data, "test", model.recipe.seed)
-    answered = test_probabilities.max(1) >= reject["threshold"]
-    right = test_probabilities.argmax(1) == test_labels
-    reject["test_coverage"] = float(answered.mean())
-    reject["test_accuracy"] = float(right[answered].mean()) if answered.any() else None
-    write_json(target / place.MISTAKES, mistakes(model, data, test_probabilities, test_labels))
-    facts = {
-        "temperature": temperature,
-        "reject": reject,
-        "validation_accuracy": validation["accuracy"],
-        "test_accuracy": test["accuracy"],
-        "test_accuracy_interval": test["accuracy_interval"],
-    }
-    metrics = {
-        "verdict": closing(test, beside),
-        "test": test,
-        "validation": validation,
-        "baselines": beside,
-        "reject": reject,
-        "temperature": temperature,
-    }
-    return metrics, dataclasses.replace(model, facts=facts)
 
 
 def peak_memory() -> int:

@@ -14,7 +14,7 @@ from convclinic.ground.files import explain, read_json
 
 RECIPE, METRICS, FINDINGS = "recipe.json", "metrics.json", "findings.json"
 HISTORY, TIMINGS, MODEL = "history.jsonl", "timings.jsonl", "model.safetensors"
-CHECKPOINT, MISTAKES = "checkpoint.safetensors", "mistakes.json"
+CHECKPOINT, MISTAKES, REPORT = "checkpoint.safetensors", "mistakes.json", "report.html"
 
 
 def new(out: Path | None, data: Path) -> Path:

@@ -233,7 +233,10 @@ def choose_width(
     seconds: float,
     operations: Callable[[Recipe, int], float],
 ) -> tuple[Recipe, Reason]:
-    """The widest net of its kind that sees every training image often enough within `seconds`. `operations(recipe, k)` is what one training image costs."""
+    """The widest net of its kind that sees every training image often enough within `seconds`.
+
+    `operations(recipe, k)` is what one training image costs.
+    """
     fast = isinstance(recipe.net, Fast)
     least = FEWEST_EPOCHS["fast" if fast else "compact"]
     for widths in FAST_WIDTHS if fast else COMPACT_WIDTHS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -33,17 +34,32 @@ def test_what_is_written_is_read(tmp_path, images):
         one.close()
 
 
-def test_pages_are_given_back_and_the_images_stay(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(module, "_RESIDENT", 0)
-    given_back = []
-    real = Store._give_back
-    monkeypatch.setattr(Store, "_give_back", lambda self: (given_back.append(1), real(self)))
+@pytest.mark.parametrize("positioned", [True, False])
+def test_any_order_of_rows_from_many_threads(tmp_path, images, monkeypatch, positioned):
+    if not positioned:
+        monkeypatch.delattr(module.os, "preadv", raising=False)
     store = Store.create(tmp_path / "s", images.shape)
     store.write(0, images)
     store.commit()
-    for _ in range(3):
-        assert np.array_equal(store.gather(np.arange(10)), images)
-    assert len(given_back) == 3
+    orders = [np.random.default_rng(k).integers(0, 10, 40) for k in range(30)] + [np.arange(10), np.arange(0)]
+    with ThreadPoolExecutor(4) as pool:
+        for order, got in zip(orders, pool.map(store.gather, orders), strict=True):
+            assert np.array_equal(got, images[order])
+    for wrong in (-1, 10):
+        with pytest.raises(IndexError, match="from 0 to 9"):
+            store.gather(np.array([0, wrong]))
+    store.close()
+
+
+def test_a_cache_cut_short_behind_our_back_is_told(tmp_path, images):
+    store = Store.create(tmp_path / "s", images.shape)
+    store.write(0, images)
+    store.commit()
+    with open(tmp_path / "s", "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(ConvclinicError, match=r"cannot read the image cache .* ends too early"):
+        store.gather(np.array([7]))
+    store.close()
 
 
 def test_a_half_written_store_leaves_nothing_under_its_name(tmp_path, images):

@@ -103,7 +103,7 @@ def test_sigkill_and_resume_equal_the_uninterrupted_run(
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    if not (run / "metrics.json").exists():
+    if not (run / "report.html").exists():
         subprocess.run([*command[:3], "resume", str(data), str(recipe), str(run)], check=True, timeout=120)
     same(run, whole)
 
@@ -112,7 +112,7 @@ def test_cache_and_checkpoint_may_vanish(planned: tuple[Path, Path], whole: Path
     """Nothing but the plan, the split and the user's own images is needed to train again to the same bits."""
     run = tmp_path / "run"
     shutil.copytree(whole, run)
-    for name in (HISTORY, MODEL, "metrics.json", "timings.jsonl", CHECKPOINT):
+    for name in (HISTORY, MODEL, "metrics.json", "report.html", "timings.jsonl", CHECKPOINT):
         (run / name).unlink()
     shutil.rmtree(run / "cache", ignore_errors=True)
     resume(run, quiet=True)
@@ -136,7 +136,7 @@ def test_a_finished_run_is_not_resumed_but_can_be_extended(whole: Path, tmp_path
 def test_damaged_checkpoint_is_named(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)
-    (run / "metrics.json").unlink()
+    (run / "report.html").unlink()
     blob = (run / CHECKPOINT).read_bytes()
     (run / CHECKPOINT).write_bytes(blob[: len(blob) // 2])
     with pytest.raises(ConvclinicError, match=r"checkpoint .* is damaged"):
