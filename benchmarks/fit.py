@@ -2,9 +2,10 @@
 
     python benchmarks/fit.py DATA --budget 10m --seeds 0 1 2 --out DIR
 
-Prints one line a run and a summary: test accuracy (read once, at the end of each run), wall time against the
-budget, and the training's arithmetic rate (operations of the convolutions and linear layers, three times the
-forward pass) against the float32 matrix product measured just before and after. JSON goes to DIR/summary.json.
+Prints one line a run and a summary: test accuracy (read once, at the end), wall time against the
+budget, and the training's arithmetic rate (operations of the convolutions and linear layers, three times
+the forward pass) against the float32 matrix product measured just before and after. JSON goes to
+DIR/summary.json.
 """
 
 from __future__ import annotations

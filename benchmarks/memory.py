@@ -1,4 +1,4 @@
-"""Does memory grow with the number of images? Check-up, store, split and a few training steps on generated sets.
+"""Does memory grow with the number of images? The main job with a few steps, on generated sets.
 
     python benchmarks/memory.py --counts 10000 500000 --folder SCRATCH
 

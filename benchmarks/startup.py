@@ -1,4 +1,4 @@
-"""How long `import convclinic` and `convclinic --help` take, interpreter start included: median of several runs."""
+"""How long `import convclinic` and `convclinic --help` take, interpreter start included."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import explain, write_text
 
 
@@ -44,6 +45,8 @@ class History:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records: list[Record] = read(path) if path.exists() else []
+        if path.exists():
+            self.rewind(len(self.records) and self.records[-1].step)  # a torn last line goes
 
     def append(self, records: Iterable[Record]) -> None:
         """Add records to memory and file. Raises ConvclinicError when the disk is full."""
@@ -62,15 +65,21 @@ class History:
 
 
 def read(path: Path) -> list[Record]:
-    """Records of a history file; a last line torn by a kill is dropped."""
+    """Records of a history file; a last line torn by a kill is dropped.
+
+    Raises ConvclinicError when there is no such file, or when another line is damaged.
+    """
     records: list[Record] = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConvclinicError(f"cannot read the history {path}: {error}") from error
     for number, line in enumerate(lines):
         if not line:
             continue
         try:
             records.append(Record(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError):
+        except (json.JSONDecodeError, TypeError) as error:
             if number < len(lines) - 1:
-                raise
+                raise ConvclinicError(f"{path}, line {number + 1}, is damaged: {error}") from error
     return records

@@ -29,6 +29,7 @@ from convclinic.recipe import Recipe
 from convclinic.tricks.augment._pipeline import resize
 
 FORMAT = 1
+MOST_PIXELS = 2**22  # an image: a file that asks for more is refused
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Model:
         }
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         write_bytes(path, to_safetensors(plain, {"convclinic": json.dumps(header)}))
+
+    @property
+    def threshold(self) -> float:
+        """The probability below which the answer is "not sure"; 0 where none was measured."""
+        return float(self.facts.get("reject", {}).get("threshold", 0.0))
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, k) logits, averaged over the recipe's test-time views, of (n, h, w, c) uint8 store images."""
@@ -132,7 +138,7 @@ def load(path: Path, device: torch.device | None = None) -> Model:
     """Read a model file, or the one in a run folder.
 
     Raises ConvclinicError for a file that is missing, truncated, not safetensors, of another program, of
-    a newer version, or whose tensors do not fit the net its recipe names.
+    a newer version, or whose tensors do not fit the net its recipe names: one blank image must pass.
     """
     if path.is_dir():
         if not (path / "recipe.json").exists():
@@ -163,7 +169,7 @@ def _header(path: Path, text: str) -> dict[str, Any]:
     try:
         header = json.loads(text)
         version = int(header["format"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ConvclinicError(f"the header of {path} is damaged: {error}") from error
     if version > FORMAT:
         raise ConvclinicError(
@@ -174,22 +180,38 @@ def _header(path: Path, text: str) -> dict[str, Any]:
 
 def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Model:
     try:
-        recipe = Recipe.from_dict(header["recipe"])
-        classes = tuple(str(name) for name in header["classes"])
-        weights = {name[4:]: value for name, value in tensors.items() if name.startswith("net.")}
+        recipe, classes = Recipe.from_dict(dict(header["recipe"])), tuple(map(str, header["classes"]))
+        deep_max, facts = int(header["deep_max"]), dict(header["facts"])
+        _check_values(recipe, classes, deep_max, facts)
+        fitted = tuple(_named(tensors, f"prepare.{i}.") for i in range(len(recipe.prepare)))
         with torch.device("meta"):  # a hostile header can ask for any width: nothing is allocated for it
             net: nn.Module = recipe.net.build(recipe.data.channels, len(classes), recipe.activate.build)
-        net.load_state_dict(weights, assign=True)
+        net.load_state_dict(_named(tensors, "net."), assign=True)
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ConvclinicError(f"{path} does not fit the net its recipe names: {error}") from error
-    net.eval()
-    fitted = tuple(
-        {
-            name.split(".", 2)[2]: value
-            for name, value in tensors.items()
-            if name.startswith(f"prepare.{position}.")
-        }
-        for position in range(len(recipe.prepare))
-    )
-    return Model(recipe, classes, net, fitted, int(header["deep_max"]), dict(header["facts"]))
+        model = Model(recipe, classes, net, fitted, deep_max, facts)
+        blank = np.zeros((1, recipe.data.height, recipe.data.width, recipe.data.channels), np.uint8)
+        probabilities, threshold = model.probabilities(model.logits(blank)), model.threshold
+    except Exception as error:  # what a constructor makes of a hostile value can be anything
+        words = " ".join(str(error).split())[:300]
+        raise ConvclinicError(
+            f"the parts of {path} do not fit together: {type(error).__name__}: {words}",
+            fix="copy or train it again",
+        ) from error
+    if not np.isfinite([*probabilities[0], threshold]).all():
+        raise ConvclinicError(f"the net in {path} gives no numbers", fix="train it again, with a smaller LR")
+    return model
+
+
+def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _check_values(recipe: Recipe, classes: tuple[str, ...], deep_max: int, facts: dict[str, Any]) -> None:
+    """Refuse what would ask for absurd amounts of memory, or could not be answered with."""
+    height, width, channels = recipe.data.height, recipe.data.width, recipe.data.channels
+    if height < 1 or width < 1 or height * width > MOST_PIXELS or channels not in (1, 3):
+        raise ValueError(f"images of {height} x {width} pixels and {channels} channels")
+    if len(set(classes)) < max(2, len(classes)):
+        raise ValueError("classes must be two or more different names")
+    if deep_max < 1 or not float(facts.get("temperature", 1.0)) > 0:
+        raise ValueError("deep_max and temperature must be above zero")

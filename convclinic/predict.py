@@ -30,7 +30,6 @@ class Prediction:
 
 def predict(model: Model, paths: Sequence[Path]) -> Iterator[Prediction]:
     """Predict every image among `paths`: files, folders or archives. Broken files are answered, not fatal."""
-    threshold = float(model.facts.get("reject", {}).get("threshold", 0.0))
     for path in paths:
         source = open_source(path, labelled=False)
         for begin in range(0, len(source.names), CHUNK):
@@ -40,7 +39,7 @@ def predict(model: Model, paths: Sequence[Path]) -> Iterator[Prediction]:
             broken = {item["name"]: item["reason"] for item in unread}
             known = dict(zip(good, model.probabilities(model.logits(images)), strict=True)) if good else {}
             for row in rows:
-                where = str(path / source.names[row]) if path.is_dir() else str(path)
+                where = str(path) if source.kind == "file" else str(path / source.names[row])
                 if row not in known:
                     yield Prediction(where, None, None, None, None, broken[source.names[row]])
                     continue
@@ -48,7 +47,7 @@ def predict(model: Model, paths: Sequence[Path]) -> Iterator[Prediction]:
                 top = float(known[row][best])
                 yield Prediction(
                     where,
-                    model.classes[best] if top >= threshold else NOT_SURE,
+                    model.classes[best] if top >= model.threshold else NOT_SURE,
                     model.classes[best],
                     top,
                     {name: float(p) for name, p in zip(model.classes, np.asarray(known[row]), strict=True)},

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from convclinic.ground.discovery import adapters
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import write_json
-from convclinic.recipe import FORMAT, SLOTS, Input, Recipe, Run, load
+from convclinic.recipe import FORMAT, Recipe, load
+from convclinic.slots import SLOTS, Input, Run
 from convclinic.tricks.augment.alternating_flip import AlternatingFlip
 from convclinic.tricks.augment.flip import Flip
 from convclinic.tricks.augment.shift import Shift
@@ -143,6 +144,7 @@ def test_a_newer_format_is_told(version):
         (["optimise = adamw", " optimise.lr = 1 "], "optimise", AdamW(lr=1.0)),
         (["optimise=adamw", "optimise.adamw.lr=0.01"], "optimise", AdamW(lr=0.01)),
         (["average=ema", "average=none"], "average", None),
+        (["average=ema", "average="], "average", None),
         (["schedule=constant"], "schedule", Constant()),
         (["optimise=adamw", "optimise.lr=1e-3"], "optimise", AdamW(lr=1e-3)),
         (["optimise=adamw", "optimise.lr=2E+0"], "optimise", AdamW(lr=2.0)),

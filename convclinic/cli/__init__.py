@@ -7,6 +7,7 @@ import time
 STARTED = time.monotonic()  # a budget counts from here: loading torch takes seconds too
 
 import importlib  # noqa: E402
+import io  # noqa: E402
 import sys  # noqa: E402
 
 import typer  # noqa: E402
@@ -49,15 +50,22 @@ def _root(
 
 def main() -> None:
     """Entry point. A ConvclinicError becomes two lines and status 2; Ctrl-C status 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         build()()
     except ConvclinicError as error:
-        typer.echo(f"error: {error.message}", err=True)
+        stopped = type(error).__name__ == "Interrupted"
+        typer.echo(error.message if stopped else f"error: {error.message}", err=True)
         if error.fix:
-            typer.echo(f"  try: {error.fix}", err=True)
-        sys.exit(130 if type(error).__name__ == "Interrupted" else 2)
+            typer.echo(f"  {'' if stopped else 'try: '}{error.fix}", err=True)
+        sys.exit(130 if stopped else 2)
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)  # the reader, such as `head`, has seen enough
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

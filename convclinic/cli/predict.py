@@ -23,14 +23,13 @@ def run(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print as CSV.")] = False,
 ) -> None:
     """Name the class of each image with its probability, or "not sure" where the model had better not."""
-    from convclinic.ground.files import write_text
+    from convclinic.ground.files import write_bytes
     from convclinic.model import load
     from convclinic.plan.hardware import choose_device
     from convclinic.predict import predict
 
     answers = predict(load(folder, choose_device(device)), images)
     if as_json:
-        text = None
         rows = [dataclasses.asdict(answer) for answer in answers]
         if out is None:
             print_json(rows)
@@ -55,7 +54,7 @@ def run(
             lines.append(f"{answer.path}: {answer.answer}{unsure} {answer.probability:.1%}")
         text = "\n".join(lines) + "\n"
     if out is not None:
-        write_text(out, text)
+        write_bytes(out, text.encode("utf-8", "backslashreplace"))
         if not quiet:
             typer.echo(f"written to {out}", err=True)
     else:

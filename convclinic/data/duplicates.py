@@ -20,6 +20,7 @@ Pairs = NDArray[np.int64]  # (m, 2), first < second
 
 _NEIGHBOURS = 16  # each image meets this many followers in a sorted bucket: large buckets cannot explode
 _MAX_BITS = 16  # of the 64 that may differ
+_MIN_SIDE = 16  # pixels; below, different images of one thing are as alike as two copies
 _MIN_CONTRAST = 8.0  # standard deviation of a thumbnail below which it says too little (0..255)
 _MIN_THUMB = 0.97  # correlation of the thumbnails; correlations do not mind brightness and contrast
 _MIN_PIXELS = 0.90  # correlation of the stored pixels
@@ -67,7 +68,8 @@ def near_pairs(
     """
     exact = exact_groups(intake)
     thumbs = intake.thumbs
-    good = intake.ok & (exact == np.arange(len(intake))) & (_contrast(thumbs) >= _MIN_CONTRAST)
+    large = np.minimum(intake.heights, intake.widths) >= _MIN_SIDE
+    good = intake.ok & large & (exact == np.arange(len(intake))) & (_contrast(thumbs) >= _MIN_CONTRAST)
     places = np.flatnonzero(good)
     pairs = places[_candidates(_signature(thumbs[places]))]
     if apart is not None:

@@ -117,6 +117,10 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def read_csv(path: Path) -> Iterator[dict[str, str]]:
-    """Rows of a CSV file as dictionaries, streamed."""
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    """Rows of a CSV file as dictionaries, streamed. Raises ConvclinicError when it cannot be read."""
+    try:
+        file = open(path, encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise ConvclinicError(f"cannot read {path}: {error.strerror}") from error
+    with file:
         yield from csv.DictReader(file)

@@ -17,7 +17,7 @@ def build(cls: type[Any], options: dict[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(cls)
     for option in options:
         if option not in fields:
-            raise ConvclinicError(f"{where} has no option '{option}'", fix=nearest(option, fields))
+            raise ConvclinicError(f"{where} has no option '{option}'", fix=nearest(str(option), fields))
     return cls(**{key: convert(value, hints[key], f"{where}.{key}") for key, value in options.items()})
 
 
@@ -33,7 +33,8 @@ def convert(value: Any, wanted: Any, where: str) -> Any:
             return None
         return convert(value, next(kind for kind in inner if kind is not type(None)), where)
     elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        if abs(value) < 1e300 or isinstance(value, float):
+            return float(value)
     elif wanted is float and isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         return float(value)  # YAML 1.1 takes 1e-4 for text
     elif (

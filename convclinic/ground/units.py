@@ -6,6 +6,7 @@ import re
 
 from convclinic.ground.errors import ConvclinicError
 
+LONGEST = 366 * 86400.0
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -23,10 +24,9 @@ def seconds(text: str | float) -> float:
         if not parts or "".join(number + unit for number, unit in parts) != cleaned:
             raise ConvclinicError(f"'{text}' is not a duration", fix="write it like 90s, 10m or 1h30m")
         value = sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    if not 0 < value < 1e8:
-        raise ConvclinicError(
-            f"a duration must be above zero, not {text!r}", fix="write it like 90s, 10m or 1h30m"
-        )
+    if not 0 < value <= LONGEST:
+        wrong = "is longer than a year" if value > 0 else "is not above zero"
+        raise ConvclinicError(f"the duration {text!r} {wrong}", fix="write it like 90s, 10m or 1h30m")
     return value
 
 
@@ -52,7 +52,7 @@ def size(n_bytes: float) -> str:
     ('512 B', '3.4 MB')
     """
     for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000:
+        if n_bytes < (999.5 if unit == "B" else 999.95):
             return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.1f} TB"

@@ -12,6 +12,11 @@ from typing import Any
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import explain, read_json
 
+try:
+    import fcntl
+except ImportError:  # Windows, where two processes in one run folder are not guarded against
+    fcntl = None
+
 RECIPE, METRICS, FINDINGS = "recipe.json", "metrics.json", "findings.json"
 HISTORY, TIMINGS, MODEL = "history.jsonl", "timings.jsonl", "model.safetensors"
 CHECKPOINT, MISTAKES, REPORT = "checkpoint.safetensors", "mistakes.json", "report.html"
@@ -30,7 +35,11 @@ def new(out: Path | None, data: Path) -> Path:
         out = Path("runs") / f"{name}-{number}"
     if out.exists() and not out.is_dir():
         raise ConvclinicError(f"{out} is a file", fix="give --out a folder that is new or empty")
-    if out.is_dir() and any(out.iterdir()):
+    try:
+        occupied = out.is_dir() and any(out.iterdir())
+    except OSError as error:
+        raise explain(error, out) from error
+    if occupied:
         fix = (
             f"go on with `convclinic resume {out}`" if (out / RECIPE).exists() else "give --out a new folder"
         )
@@ -48,7 +57,7 @@ def new(out: Path | None, data: Path) -> Path:
 def existing(path: Path) -> Path:
     """A run folder of ours. Raises ConvclinicError that tells a missing one from another program's."""
     if not path.exists():
-        siblings = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
+        siblings = sorted(p.parent.name for p in path.parent.glob(f"*/{RECIPE}"))
         fix = f"runs there: {', '.join(siblings[:8])}" if siblings else "start one with `convclinic fit`"
         raise ConvclinicError(f"no run folder {path}", fix=fix)
     if not path.is_dir():
@@ -75,15 +84,16 @@ def locked(folder: Path) -> Generator[None]:
 
     The lock is the operating system's, so a killed process leaves none behind.
     """
-    try:
-        import fcntl  # not on Windows, where two processes in one run folder are not guarded against
-    except ImportError:
+    if fcntl is None:
         yield
         return
-    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
+    except OSError as error:
+        raise explain(error, folder / ".lock") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(handle)
         raise ConvclinicError(
             f"another process is working in {folder}", fix="wait for it to end, or stop it"

@@ -25,7 +25,8 @@ from convclinic.plan.planner import Plan, Reason
 from convclinic.plan.range_test import range_test
 from convclinic.plan.speed import Speed, forward_operations
 from convclinic.plan.speed import measure as measure_speed
-from convclinic.recipe import Input, Recipe
+from convclinic.recipe import Recipe
+from convclinic.slots import Input
 
 SPEED_SHARE = 0.02  # of the budget goes to timing real steps
 RANGE_SHARE = 0.025  # and to the LR range test
@@ -125,10 +126,9 @@ def _shape(wish: Wish, seen: Survey, hardware: Hardware) -> Input:
 
 def operations(recipe: Recipe, n_classes: int) -> float:
     """Operations of one training image, averaged over the recipe's image sizes: three forward passes."""
-    sizes = recipe.run.sizes or ((0.0, recipe.data.height, recipe.data.width),)
-    ends = [*(since for since, _, _ in sizes[1:]), 1.0]
-    costs = [forward_operations(recipe, n_classes, h, w) for _, h, w in sizes]
-    return 3 * sum((end - s[0]) * cost for s, end, cost in zip(sizes, ends, costs, strict=True))
+    return 3 * sum(
+        share * forward_operations(recipe, n_classes, *size) for size, share in planner.shares(recipe)
+    )
 
 
 def _plan(wish: Wish, data: Dataset, shape: Input, hardware: Hardware, display: Display) -> Planned:

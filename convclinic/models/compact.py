@@ -4,7 +4,7 @@ Layers    4 x 4 stem conv with stride 4 (norm, activation); stages of [3x3 conv 
           stage on), norm, activation, then a residual branch of two 3x3 convs, each with norm and
           activation]; global average pool; dropout; linear
 Shapes    (b, c, h, w), h and w at least 32, to logits (b, k); any aspect ratio
-Params    about 2.8 million at widths (32, 64, 128, 256) with three input channels
+Params    about 2.0 million at widths (32, 64, 128, 256) with three input channels
 Norm      batch norm; the residual branch ends in a norm whose scale starts at zero, so that each stage starts
           as its first convolution alone (Goyal et al. 2017, arXiv:1706.02677)
 Source    He et al., Deep residual learning, 2015, arXiv:1512.03385; the strided stem after Liu et al., A

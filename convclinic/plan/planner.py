@@ -26,7 +26,8 @@ from convclinic.plan.hardware import Hardware
 from convclinic.plan.orientation import MirrorTest
 from convclinic.plan.range_test import RangeResult
 from convclinic.plan.speed import Speed
-from convclinic.recipe import Input, Recipe, Run
+from convclinic.recipe import Recipe
+from convclinic.slots import Input, Run
 from convclinic.tricks.activate.gelu import GELU
 from convclinic.tricks.augment.alternating_flip import AlternatingFlip
 from convclinic.tricks.augment.colour_jitter import ColourJitter
@@ -45,8 +46,8 @@ from convclinic.tricks.regularise.label_smoothing import LabelSmoothing
 from convclinic.tricks.schedule.linear import Linear
 from convclinic.tricks.schedule.one_cycle import OneCycle
 
-SMALL_SIDE = 64  # pixels; up to here images are kept at their own size and the fast net is used
-PHOTO_SIDES = (64, 96, 128, 160, 192, 224)  # short sides a photo may be trained at
+SMALL_SIDE = 95  # pixels; up to here images are kept at their own size and the fast net is used
+PHOTO_SIDES = (96, 128, 160, 192, 224)  # short sides a photo may be trained at
 FAST_WIDTHS = ((64, 256, 256), (64, 128, 256), (32, 64, 128))
 COMPACT_WIDTHS = ((48, 96, 192, 384), (32, 64, 128, 256))
 FEWEST_EPOCHS = {"fast": 5.0, "compact": 40.0}  # a wider net or larger images must still see so many
@@ -193,14 +194,15 @@ def finish(
     """
     per_epoch = max(1, profile.n_train // min(recipe.run.batch_size, profile.n_train))
     step = mean_step(recipe, speed)
-    once, shape = profile.n_validation * speed.evaluate_image, recipe.data
+    once = profile.n_validation * speed.evaluate_image
     evaluations = max(1, min(20, int(EVALUATION_SHARE * seconds / max(once, 1e-9))))
     steps = recipe.run.steps if fixed_steps else int((seconds - evaluations * once) / step)
-    if steps < LEAST_STEPS:
+    if steps < LEAST_STEPS and not fixed_steps:
+        more = (LEAST_STEPS + 1) * step / (1 - EVALUATION_SHARE) + once - seconds
         raise ConvclinicError(
-            f"it leaves {duration(max(0.0, seconds))} for training, and one step takes {duration(step)}",
-            fix=f"give at least {duration(LEAST_STEPS * step - seconds + once)} more, or halve the images: "
-            f"--set data.height={shape.height // 2} --set data.width={shape.width // 2}",
+            f"it leaves {duration(max(0.0, seconds))} for training, and a step takes {1000 * step:.0f} ms",
+            fix=f"give {math.ceil(more / (1 - MARGIN))} s more, or halve the images: --set "
+            f"data.height={recipe.data.height // 2} --set data.width={recipe.data.width // 2}",
         )
     every = max(1, math.ceil(steps / evaluations))
     run = dataclasses.replace(recipe.run, steps=steps, evaluate_every=every)
@@ -276,11 +278,17 @@ def scaled(optimise: Any, factor: float) -> Any:
 
 
 def mean_step(recipe: Recipe, speed: Speed) -> float:
-    """Mean seconds a step over all training sizes."""
-    sizes = recipe.run.sizes or ((0.0, recipe.data.height, recipe.data.width),)
+    """Mean seconds a step over all training sizes; the shares count steps, as progress does."""
+    return sum(share * speed.step[size] for size, share in shares(recipe))
+
+
+def shares(recipe: Recipe) -> list[tuple[tuple[int, int], float]]:
+    """The (height, width) that training passes through and the share of it that each lasts."""
+    sizes = recipe.run.sizes
+    if not sizes or sizes[0][0] > 0:
+        sizes = ((0.0, recipe.data.height, recipe.data.width), *sizes)
     ends = [*(since for since, _, _ in sizes[1:]), 1.0]
-    # shares are of steps: progress counts steps
-    return sum((end - since) * speed.step[(h, w)] for (since, h, w), end in zip(sizes, ends, strict=True))
+    return [((h, w), end - since) for (since, h, w), end in zip(sizes, ends, strict=True)]
 
 
 def _mirror_words(mirror: MirrorTest) -> str:

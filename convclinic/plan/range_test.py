@@ -80,9 +80,10 @@ def read(factors: Sequence[float], losses: Sequence[float]) -> RangeResult:
     steepest = 1 + min(range(len(slopes)), key=slopes.__getitem__)
     blown = [i for i in range(best, len(smooth)) if smooth[i] > BLOWN * smooth[best]]
     limit = factors[blown[0]] if blown else (factors[len(smooth)] if len(smooth) < len(losses) else None)
-    noise = sum(abs(a - b) for a, b in zip(losses, smooth, strict=False)) / len(smooth)
     fall = smooth[0] - smooth[best]
-    confidence = max(0.0, min(1.0, fall / (fall + 3 * noise))) if fall > 0 else 0.0
+    inner = range(1, max(2, best))  # a point's distance from its neighbours' mean: noise, not trend
+    noise = sum(abs(losses[i] - (losses[i - 1] + losses[i + 1]) / 2) for i in inner) / len(inner)
+    confidence = min(1.0, fall / (fall + 3 * noise)) if fall > 1e-3 * abs(smooth[0]) else 0.0
     return RangeResult(len(losses), factors[steepest], limit, confidence)
 
 

@@ -33,7 +33,7 @@ def test_what_is_no_duration_is_refused_with_an_example(text):
 
 @pytest.mark.parametrize("value", [0, -1.0, "0s", "0h0m", math.nan])
 def test_a_duration_is_above_zero(value):
-    with pytest.raises(ConvclinicError, match="must be above zero"):
+    with pytest.raises(ConvclinicError, match="is not above zero"):
         seconds(value)
 
 

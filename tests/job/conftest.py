@@ -1,4 +1,4 @@
-"""Fixtures of the main job: one made photo set and one finished run, shared by the tests that only read them."""
+"""Fixtures of the main job: one made photo set and one finished run, for tests that only read them."""
 
 from __future__ import annotations
 

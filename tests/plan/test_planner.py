@@ -19,7 +19,8 @@ from convclinic.plan.orientation import MirrorTest
 from convclinic.plan.planner import Reason, choose_input, choose_width, draft, finish, mean_step, with_lr
 from convclinic.plan.range_test import RangeResult
 from convclinic.plan.speed import Speed
-from convclinic.recipe import Input, Recipe, Run
+from convclinic.recipe import Recipe
+from convclinic.slots import Input, Run
 from convclinic.tricks.optimise.muon import Muon
 from convclinic.tricks.optimise.sgd import SGD
 
@@ -206,12 +207,12 @@ def test_twice_the_time_gives_about_twice_the_steps():
 @pytest.mark.parametrize("image", [1e-6, 1e-3, 0.1])
 def test_too_small_a_budget_is_told_with_what_would_do(budget, image):
     recipe = Recipe(data=Input(128, 96, 3))
-    with pytest.raises(ConvclinicError, match=r"one step takes 0\.1 s") as caught:
+    with pytest.raises(ConvclinicError, match=r"a step takes 100 ms") as caught:
         finish(recipe, (), profile(), speed(recipe, 0.1, image), budget)
     assert "--set data.height=64 --set data.width=48" in caught.value.fix
-    more = re.search(r"at least (.+?) more", caught.value.fix)
+    more = re.search(r"give (.+?) more", caught.value.fix)
     assert more is not None
-    advised = budget + read_seconds(more[1].replace("min", "m"))
+    advised = budget + read_seconds(more[1])
     assert finish(recipe, (), profile(), speed(recipe, 0.1, image), advised).recipe.run.steps > 0
 
 
@@ -219,7 +220,7 @@ def test_a_quick_step_is_not_said_to_take_no_time():
     recipe = Recipe()
     with pytest.raises(ConvclinicError) as caught:
         finish(recipe, (), profile(), speed(recipe, 0.002), 0.01)
-    assert "0.0 s" not in caught.value.message.partition("one step takes")[2]
+    assert "a step takes 2 ms" in caught.value.message
 
 
 def test_steps_that_the_user_fixed_stay():
