@@ -141,6 +141,7 @@ def _step(
         targets = trick.targets(targets)
     images = prepared(recipe.prepare, state.fitted, images).contiguous(memory_format=torch.channels_last)
 
+    _rest_finished(state.optimizer, progress)
     state.net.train()
     low = recipe.run.precision == "bfloat16"
     with (
@@ -167,6 +168,14 @@ def _set_lr(recipe: Recipe, optimizer: torch.optim.Optimizer, progress: float) -
         own = max(0.0, 1 - progress / group["until"]) if "until" in group else factor
         group["lr"] = group["initial_lr"] * own
     return recipe.optimise.lr * factor
+
+
+def _rest_finished(optimizer: torch.optim.Optimizer, progress: float) -> None:
+    """Parameters whose own LR has fallen to zero need no gradient any more, nor do the layers below them."""
+    for group in optimizer.param_groups:
+        if progress >= group.get("until", 1.0):
+            for parameter in group["params"]:
+                parameter.requires_grad_(False)
 
 
 def _batch(data: Dataset, chosen: np.ndarray, device: torch.device, epoch: int = 0, step: int = 0) -> Batch:

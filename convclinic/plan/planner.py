@@ -109,9 +109,7 @@ def draft(
         Reason(
             "data",
             f"{shape.height} x {shape.width} pixels, {shape.channels} channel{'s' * (shape.channels > 1)}",
-            "the images' own size"
-            if small
-            else f"the largest size of which this machine sees about {FEWEST_EPOCHS['compact']:.0f} epochs",
+            _size_words(shape, profile, small),
         ),
         Reason(
             "net",
@@ -289,6 +287,19 @@ def shares(recipe: Recipe) -> list[tuple[tuple[int, int], float]]:
         sizes = ((0.0, recipe.data.height, recipe.data.width), *sizes)
     ends = [*(since for since, _, _ in sizes[1:]), 1.0]
     return [((h, w), end - since) for (since, h, w), end in zip(sizes, ends, strict=True)]
+
+
+def _size_words(shape: Input, profile: Profile, small: bool) -> str:
+    if not small:
+        epochs = FEWEST_EPOCHS["compact"]
+        return f"the largest size of which the budget allows about {epochs:.0f} epochs on this machine"
+    median = min(profile.heights[2], profile.widths[2])
+    enlarged = min(shape.height, shape.width) > median + 1
+    return (
+        f"enlarged from {median:.0f}: the net halves its input three times"
+        if enlarged
+        else "the images' own size"
+    )
 
 
 def _mirror_words(mirror: MirrorTest) -> str:
