@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from convclinic.loop import size_at
-from convclinic.plan.speed import forward_operations, training_sizes
+from convclinic.planning.speed import forward_operations, training_sizes
 from convclinic.recipe import Recipe
 
 

@@ -22,10 +22,10 @@ from typing import Any
 
 import yaml
 
-from convclinic.ground.errors import ConvclinicError, nearest
+from convclinic.ground.errors import ConvclinicError
 from convclinic.kinds import Finding
 from convclinic.models.fast import Fast
-from convclinic.slots import FIXED, SLOT_NAMES, SLOTS, Input, Run, name_of, named, override, read_slot
+from convclinic.slots import FIXED, SLOTS, Input, Run, check_names, name_of, named, override, read_slot
 from convclinic.tricks.activate.gelu import GELU
 from convclinic.tricks.augment.flip import Flip
 from convclinic.tricks.combine.none import Single
@@ -79,7 +79,7 @@ class Recipe:
         version = plain.get("format", FORMAT)
         if not isinstance(version, int) or version > FORMAT:
             raise ConvclinicError(
-                f"the recipe has format {version}; this convclinic reads up to {FORMAT}",
+                f"the recipe has format {version!r}; this convclinic reads up to {FORMAT}",
                 fix="upgrade convclinic",
             )
         values: dict[str, Any] = {}
@@ -96,16 +96,13 @@ class Recipe:
 
     def override(self, settings: Sequence[str]) -> Recipe:
         """The recipe with `slot=name`, `slot.option=value` or `slot.trick.option=value` applied in turn."""
+        check_names(settings)
         recipe = self
         for setting in settings:
-            key, equals, text = setting.partition("=")
-            if not equals:
-                raise ConvclinicError(f"--set {setting}: no '='", fix="write it like --set optimise.lr=0.1")
-            path = key.strip().split(".")
-            if path[0] not in SLOT_NAMES:
-                raise ConvclinicError(f"no slot '{path[0]}'", fix=nearest(path[0], SLOT_NAMES))
-            value = override(getattr(recipe, path[0]), path[0], path[1:], text.strip())
-            recipe = dataclasses.replace(recipe, **{path[0]: value})
+            key, _, text = setting.partition("=")
+            slot, *path = key.strip().split(".")
+            value = override(getattr(recipe, slot), slot, path, text.strip())
+            recipe = dataclasses.replace(recipe, **{slot: value})
         return recipe
 
     def check(self) -> list[Finding]:
@@ -147,6 +144,15 @@ class Recipe:
         return self.run.rescheduled[-1][2] if self.run.rescheduled else self.run.steps
 
 
+def refuse_newer(document: dict[str, Any], path: Path) -> None:
+    """Raise ConvclinicError when a file says a format that this program does not know."""
+    version = document.get("format", FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
+        raise ConvclinicError(
+            f"{path} has format {version!r}; this convclinic reads up to {FORMAT}", fix="upgrade convclinic"
+        )
+
+
 def load(path: Path) -> Recipe:
     """Read a recipe from JSON or YAML; a run folder's `recipe.json` works too."""
     try:
@@ -158,6 +164,7 @@ def load(path: Path) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConvclinicError(f"{path} is neither JSON nor YAML: {error}") from error
     if isinstance(plain, dict) and isinstance(plain.get("recipe"), dict):
+        refuse_newer(plain, path)
         plain = plain["recipe"]
     if not isinstance(plain, dict):
         raise ConvclinicError(f"{path} holds no recipe", fix="`convclinic plan FOLDER` writes one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import yaml
 
 from convclinic.ground.discovery import adapters
 from convclinic.ground.errors import ConvclinicError, nearest
-from convclinic.ground.typed import build, convert, replace_option
+from convclinic.ground.typed import at_least, build, convert, replace_option
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -26,8 +27,8 @@ class Input:
     channels: int = 3
 
     def __post_init__(self) -> None:
-        _least("data.height", self.height, 1)
-        _least("data.width", self.width, 1)
+        at_least("data.height", self.height, 1)
+        at_least("data.width", self.width, 1)
         if self.channels not in (1, 3):
             raise ConvclinicError(f"data.channels must be 1 or 3, not {self.channels}")
 
@@ -54,7 +55,7 @@ class Run:
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 1), ("evaluate_every", 1), ("patience", 0)):
-            _least(f"run.{name}", getattr(self, name), least)
+            at_least(f"run.{name}", getattr(self, name), least)
         if self.precision not in PRECISIONS:
             raise ConvclinicError(f"no precision '{self.precision}'", fix=nearest(self.precision, PRECISIONS))
         for since, height, width in self.sizes:
@@ -89,11 +90,6 @@ SLOTS: dict[str, Slot] = {
 }
 FIXED: dict[str, type[Any]] = {"data": Input, "run": Run}
 SLOT_NAMES = ("seed", *FIXED, *SLOTS)
-
-
-def _least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConvclinicError(f"{name} must be at least {least}, not {value}")
 
 
 def name_of(choice: object) -> str:
@@ -143,6 +139,17 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConvclinicError(f"{where} must be a mapping of options, not {value!r}")
     return typing.cast("dict[str, Any]", value)
+
+
+def check_names(settings: Sequence[str]) -> None:
+    """Raise ConvclinicError for a setting without '=' or with an unknown slot, before any work is done."""
+    for setting in settings:
+        key, equals, _ = setting.partition("=")
+        if not equals:
+            raise ConvclinicError(f"--set {setting}: no '='", fix="write it like --set optimise.lr=0.1")
+        slot = key.strip().split(".")[0]
+        if slot not in SLOT_NAMES:
+            raise ConvclinicError(f"no slot '{slot}'", fix=nearest(slot, SLOT_NAMES))
 
 
 def override(current: Any, slot: str, path: list[str], text: str) -> Any:

@@ -21,7 +21,7 @@ def run(
     from convclinic.evaluate import on_folder
     from convclinic.ground.files import write_json
     from convclinic.model import load
-    from convclinic.plan.hardware import choose_device
+    from convclinic.planning.hardware import choose_device
 
     metrics = on_folder(load(folder, choose_device(device)), data)
     if out is not None:

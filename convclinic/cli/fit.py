@@ -11,7 +11,7 @@ from convclinic.cli.options import (
     Out,
     Quiet,
     RecipeFile,
-    Seed,
+    SeedOrNone,
     Settings,
     print_json,
 )
@@ -21,7 +21,7 @@ def run(
     data: Data,
     budget: Budget = None,
     out: Out = None,
-    seed: Seed = 0,
+    seed: SeedOrNone = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
     device: Device = None,

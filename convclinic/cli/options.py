@@ -13,6 +13,9 @@ RunFolder = Annotated[Path, typer.Argument(help="A run folder, such as runs/phot
 Budget = Annotated[str | None, typer.Option(help="Time from start to report, such as 90s, 10m or 1h30m.")]
 Out = Annotated[Path | None, typer.Option(help="Where to write.")]
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+SeedOrNone = Annotated[
+    int | None, typer.Option("--seed", help="Everything random follows from it; default 0 or the recipe's.")
+]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="Follow this recipe (JSON or YAML).")]
 Settings = Annotated[
     list[str] | None,

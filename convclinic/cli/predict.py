@@ -25,7 +25,7 @@ def run(
     """Name the class of each image with its probability, or "not sure" where the model had better not."""
     from convclinic.ground.files import write_bytes
     from convclinic.model import load
-    from convclinic.plan.hardware import choose_device
+    from convclinic.planning.hardware import choose_device
     from convclinic.predict import predict
 
     answers = predict(load(folder, choose_device(device)), images)

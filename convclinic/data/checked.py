@@ -57,6 +57,12 @@ def check(source: Source, intake: Intake, seed: int) -> Checked:
     _refuse_small(source, usable)
     groups = join_groups(twins, source.groups)
     parts = split(np.where(usable, source.labels, -1), groups, source.splits, seed)
+    for part, name in ((1, "validation"), (2, "test")):
+        if not (parts == part).any():
+            raise ConvclinicError(
+                f"no image is left for {name}: the images are copies of each other, or of too few groups",
+                fix="add images; convclinic check lists the copies",
+            )
     used = np.flatnonzero(usable)
     findings = check_up(source, intake, twins)
     return Checked(

@@ -54,3 +54,9 @@ def replace_option(choice: Any, option: str, value: Any, where: str) -> Any:
         raise ConvclinicError(f"{where} has no option '{option}'", fix=nearest(option, options))
     kind = typing.get_type_hints(type(choice))[option]
     return dataclasses.replace(choice, **{option: convert(value, kind, f"{where}.{option}")})
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Raise ConvclinicError when an option is below the least it may be."""
+    if value < least:
+        raise ConvclinicError(f"{name} must be at least {least}, not {value}")

@@ -11,13 +11,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from convclinic.data.dataset import Dataset, reopen
+from convclinic.data.sources import open_source
 from convclinic.ground import units
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import write_json
@@ -29,10 +30,11 @@ from convclinic.job.run import Run
 from convclinic.job.training import Pace, freeze, train
 from convclinic.kinds import Finding
 from convclinic.model import Model
-from convclinic.plan import planner
-from convclinic.plan.hardware import choose_device
+from convclinic.planning import planner
+from convclinic.planning.hardware import choose_device
 from convclinic.recipe import Recipe, load
 from convclinic.report.page import write_report
+from convclinic.slots import check_names
 
 VERSION = "0.1.0"
 EXTEND_FROM = 0.5  # an extended run goes back to this point of its schedule and comes down again
@@ -43,7 +45,7 @@ def fit(
     *,
     budget: str | float | None = None,
     out: str | Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     recipe: str | Path | Recipe | None = None,
     settings: Sequence[str] = (),
     device: str | None = None,
@@ -60,16 +62,23 @@ def fit(
     Raises ConvclinicError for anything wrong with the input, and Interrupted on Ctrl-C, when all is saved.
     """
     wish = _wish(Path(data), budget, seed, recipe, settings, device, started)
+    source = open_source(wish.data)
     target = place.new(Path(out) if out is not None else None, wish.data)
     with place.locked(target), _display(quiet) as display:
         display.say(f"run folder {target}")
-        with _timed(target, "plan"):
-            planned = make_plan(wish, target, display)
+        with place.provisional(target), _timed(target, "plan"):
+            planned = make_plan(wish, source, target, display)
             _freeze_plan(planned, wish, target)
         for reason in planned.plan.reasons:
             display.say(f"  {reason.choice}: {reason.value} - {reason.reason}")
         return _finish(
-            planned.plan.recipe, planned.data, target, wish.device, display, _pace(wish, planned), wish
+            planned.plan.recipe,
+            planned.data,
+            target,
+            wish.device,
+            display,
+            _pace(wish, planned),
+            wish.started,
         )
 
 
@@ -78,7 +87,7 @@ def plan(
     *,
     budget: str | float | None = None,
     out: str | Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     recipe: str | Path | Recipe | None = None,
     settings: Sequence[str] = (),
     device: str | None = None,
@@ -87,7 +96,7 @@ def plan(
     """What `fit` would do and why; writes the recipe to `out` where one is given. Trains nothing."""
     wish = _wish(Path(data), budget, seed, recipe, settings, device, None)
     with tempfile.TemporaryDirectory(prefix="convclinic-") as scratch, _display(quiet) as display:
-        planned = make_plan(wish, Path(scratch), display)
+        planned = make_plan(wish, open_source(wish.data), Path(scratch), display)
     path = Path(out) if out is not None else None
     if path is not None:
         write_json(path, _document(planned, wish))
@@ -118,31 +127,37 @@ def resume(
             recipe = _extended(recipe, target, units.seconds(extend))
             freeze(recipe, target)
             (target / place.REPORT).unlink()
-        return _finish(recipe, data, target, where, display, None, None, started)
+        return _finish(recipe, data, target, where, display, None, started)
 
 
 def _wish(
     data: Path,
     budget: str | float | None,
-    seed: int,
+    seed: int | None,
     recipe: str | Path | Recipe | None,
     settings: Sequence[str],
     device: str | None,
     started: float | None,
 ) -> Wish:
+    check_names(settings)
+    given = load(Path(recipe)) if isinstance(recipe, str | Path) else recipe
+    chosen = given or Recipe()
+    if seed is not None:
+        chosen = dataclasses.replace(chosen, seed=seed)
+    chosen = chosen.override([setting for setting in settings if setting.startswith("seed")])
     return Wish(
         data=data,
         budget=None if budget is None else units.seconds(budget),
-        seed=seed,
-        recipe=load(Path(recipe)) if isinstance(recipe, str | Path) else recipe,
-        settings=tuple(settings),
+        seed=chosen.seed,
+        recipe=None if given is None else chosen,
+        settings=tuple(setting for setting in settings if not setting.startswith("seed")),
         device=choose_device(device),
         started=time.monotonic() if started is None else started,
     )
 
 
 def _pace(wish: Wish, planned: Planned) -> Pace | None:
-    if wish.budget is None or planned.speed is None:
+    if wish.budget is None or planned.speed is None or wish.fixed_steps:
         return None
     ends = wish.started + wish.budget * (1 - planner.MARGIN) - planned.closing
     return Pace(ends, wish.budget, planned.speed)
@@ -192,8 +207,7 @@ def _finish(
     device: torch.device,
     display: Display,
     pace: Pace | None,
-    wish: Wish | None,
-    started: float | None = None,
+    started: float,
 ) -> Run:
     """From the frozen recipe to the report."""
     display.stage("train")
@@ -218,10 +232,9 @@ def _finish(
     }
     model.save(target / place.MODEL)
     display.stage("report")
-    begin = started if wish is None else wish.started
     timings = _timings(target)
     metrics["seconds"] = timings
-    metrics["wall_seconds"] = time.monotonic() - begin if begin is not None else sum(timings.values())
+    metrics["wall_seconds"] = time.monotonic() - started  # of this session, for a resumed run
     metrics["peak_memory_bytes"] = peak_memory()
     write_json(target / place.METRICS, metrics)
     page = write_report(target)
@@ -255,8 +268,9 @@ def _timed(target: Path, stage: str) -> Generator[None]:
     try:
         yield
     finally:
-        with open(target / place.TIMINGS, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"stage": stage, "seconds": round(time.monotonic() - begin, 3)}) + "\n")
+        row = {"stage": stage, "seconds": round(time.monotonic() - begin, 3)}
+        with suppress(OSError), open(target / place.TIMINGS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")  # a full disk is told by the stage itself
 
 
 def _timings(target: Path) -> dict[str, float]:

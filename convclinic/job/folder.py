@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import explain, read_json
+from convclinic.recipe import refuse_newer
 
 try:
     import fcntl
@@ -19,6 +21,7 @@ except ImportError:  # Windows, where two processes in one run folder are not gu
 
 RECIPE, METRICS, FINDINGS = "recipe.json", "metrics.json", "findings.json"
 HISTORY, TIMINGS, MODEL = "history.jsonl", "timings.jsonl", "model.safetensors"
+PARTS = {"convclinic", "recipe", "hardware"}  # of recipe.json, without which nothing goes on
 CHECKPOINT, MISTAKES, REPORT = "checkpoint.safetensors", "mistakes.json", "report.html"
 
 
@@ -68,14 +71,26 @@ def existing(path: Path) -> Path:
             fix="start again with `convclinic fit`",
         )
     document = read_json(path / RECIPE)
-    if not isinstance(document, dict) or "convclinic" not in document or "recipe" not in document:
-        raise ConvclinicError(f"{path / RECIPE} was not written by convclinic")
+    if not isinstance(document, dict) or not document.keys() >= PARTS:
+        raise ConvclinicError(f"{path / RECIPE} was not written by convclinic, or a part of it is missing")
+    refuse_newer(document, path / RECIPE)
     return path
 
 
 def document(path: Path) -> dict[str, Any]:
     """The run's `recipe.json`: the recipe, its reasons, and how the run was started."""
     return read_json(existing(path) / RECIPE)
+
+
+@contextlib.contextmanager
+def provisional(folder: Path) -> Generator[None]:
+    """Until the recipe is frozen there is nothing to go on with: if that fails, the new folder goes again."""
+    try:
+        yield
+    except BaseException:
+        if not (folder / RECIPE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager

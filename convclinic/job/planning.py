@@ -11,28 +11,29 @@ import torch
 
 from convclinic.data.dataset import Dataset, assemble
 from convclinic.data.intake import Survey, survey
-from convclinic.data.sources import open_source
+from convclinic.data.sources import Source
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.units import duration
 from convclinic.job.display import Display
 from convclinic.kinds import Finding
 from convclinic.models.compact import Compact
-from convclinic.plan import hardware as machine
-from convclinic.plan import planner
-from convclinic.plan.hardware import Hardware
-from convclinic.plan.orientation import mirror_test
-from convclinic.plan.planner import Plan, Reason
-from convclinic.plan.range_test import range_test
-from convclinic.plan.speed import Speed, forward_operations
-from convclinic.plan.speed import measure as measure_speed
+from convclinic.planning import hardware as machine
+from convclinic.planning import planner
+from convclinic.planning.hardware import Hardware
+from convclinic.planning.orientation import mirror_test
+from convclinic.planning.planner import Plan, Reason
+from convclinic.planning.range_test import range_test
+from convclinic.planning.speed import Speed, forward_operations, training_sizes
+from convclinic.planning.speed import measure as measure_speed
 from convclinic.recipe import Recipe
-from convclinic.slots import Input
+from convclinic.slots import Input, name_of
 
 SPEED_SHARE = 0.02  # of the budget goes to timing real steps
 RANGE_SHARE = 0.025  # and to the LR range test
 RANGE_STEPS = (20, 60)  # fewer say nothing, more are not needed
 DEFAULT_EPOCHS = 40  # without a budget
 DEFAULT_SECONDS = (60.0, 1800.0)  # and never less or more than this
+NO_BUDGET_SECONDS = 600.0  # what measuring and the choice of sizes take for the budget when there is none
 REPORT_SECONDS = 3.0  # writing the page, thumbnails and the model file
 
 
@@ -47,6 +48,11 @@ class Wish:
     settings: tuple[str, ...]
     device: torch.device
     started: float
+
+    @property
+    def fixed_steps(self) -> bool:
+        """Whether the user said how many steps: then no budget changes them."""
+        return any(setting.startswith("run.steps") for setting in self.settings)
 
     def left(self) -> float | None:
         """Seconds of the budget that remain, its margin taken off."""
@@ -65,10 +71,9 @@ class Planned:
     closing: float  # seconds that evaluation, baselines and the report should take
 
 
-def make_plan(wish: Wish, folder: Path, display: Display) -> Planned:
+def make_plan(wish: Wish, source: Source, folder: Path, display: Display) -> Planned:
     """Everything up to the frozen recipe; the store and the split are written into `folder`."""
     display.stage("look")
-    source = open_source(wish.data)
     seen = survey(source, seed=wish.seed)
     hardware = machine.measure(wish.device)
     shape = _shape(wish, seen, hardware)
@@ -119,7 +124,7 @@ def _shape(wish: Wish, seen: Survey, hardware: Hardware) -> Input:
         recipe = Recipe(net=Compact(), data=Input(height, width, 3))
         return forward_operations(recipe, 10, height, width)
 
-    shape = planner.choose_input(seen, wish.left() or DEFAULT_SECONDS[1] / 2, cost, hardware.rate)
+    shape = planner.choose_input(seen, wish.left() or NO_BUDGET_SECONDS, cost, hardware.rate)
     about_data = [setting for setting in wish.settings if setting.startswith("data.")]
     return dataclasses.replace(Recipe(), data=shape).override(about_data).data
 
@@ -146,7 +151,8 @@ def _plan(wish: Wish, data: Dataset, shape: Input, hardware: Hardware, display: 
     reasons += tuple(
         Reason(s.partition("=")[0], s.partition("=")[2], "set by the user") for s in wish.settings
     )
-    budget = wish.budget or DEFAULT_SECONDS[1]
+    _refuse_unfit(recipe, len(data.classes))
+    budget = wish.budget or NO_BUDGET_SECONDS
     share = SPEED_SHARE * budget
     if wish.recipe is None and not any(s.startswith("net") for s in wish.settings):
         recipe, reason = planner.choose_width(
@@ -162,14 +168,27 @@ def _plan(wish: Wish, data: Dataset, shape: Input, hardware: Hardware, display: 
         wanted = DEFAULT_EPOCHS * len(data.indices("train")) / recipe.run.batch_size * step
         seconds = min(max(wanted, DEFAULT_SECONDS[0]), DEFAULT_SECONDS[1]) + closing
         display.say(f"  no --budget given: about {duration(seconds)} from here on")
-    fixed = any(setting.startswith("run.steps") for setting in wish.settings)
     try:
-        plan = planner.finish(recipe, (*reasons, lr_reason), data.profile, speed, seconds - closing, fixed)
+        plan = planner.finish(
+            recipe, (*reasons, lr_reason), data.profile, speed, seconds - closing, wish.fixed_steps
+        )
     except ConvclinicError as error:
         raise ConvclinicError(
             f"the budget of {duration(budget)} is too small: {error.message}", fix=error.fix
         ) from error
     return Planned(plan, data, hardware, (*data.findings, *plan.recipe.check()), speed, closing)
+
+
+def _refuse_unfit(recipe: Recipe, n_classes: int) -> None:
+    """Raise ConvclinicError when the net cannot take the images at one of the sizes they will have."""
+    for height, width in {*training_sizes(recipe), (recipe.data.height, recipe.data.width)}:
+        try:
+            forward_operations(recipe, n_classes, height, width)
+        except (RuntimeError, ValueError) as error:
+            raise ConvclinicError(
+                f"the net {name_of(recipe.net)} cannot take images of {height} x {width} pixels",
+                fix="give larger ones with --set data.height=... --set data.width=..., or another net",
+            ) from error
 
 
 def _choose_lr(

@@ -24,7 +24,7 @@ from convclinic.history import History, Record
 from convclinic.job.display import Display
 from convclinic.job.folder import CHECKPOINT, HISTORY, RECIPE
 from convclinic.job.verdict import verdict
-from convclinic.plan.speed import Speed
+from convclinic.planning.speed import Speed
 from convclinic.recipe import Recipe
 
 CHECKPOINT_SECONDS = 20.0

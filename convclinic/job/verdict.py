@@ -41,8 +41,8 @@ def closing(test: dict[str, float | None], baselines: dict[str, dict[str, float]
     low = test["accuracy_interval"][0]  # pyright: ignore[reportOptionalSubscript, reportIndexIssue]
     if low <= majority:
         return (
-            f"No better than always naming the commonest class ({majority:.1%}): the net has learnt nothing "
-            "that shows on the test images."
+            f"Not shown to be better than always naming the commonest class ({majority:.1%}): the net has "
+            "learnt nothing, or the test images are too few to tell."
         )
     if low <= probe:
         return (

@@ -21,6 +21,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.typed import at_least
+
 Activation = Callable[[int], nn.Module]
 
 
@@ -82,6 +85,14 @@ class Compact:
     slot: ClassVar[str] = "net"
     widths: tuple[int, ...] = (32, 64, 128, 256)
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ConvclinicError(f"net.dropout must lie in [0, 1), not {self.dropout}")
+        if not self.widths:
+            raise ConvclinicError("net.widths is empty", fix="give at least one, like [64, 256, 256]")
+        for width in self.widths:
+            at_least("net.widths", width, 1)
 
     def build(self, channels: int, n_classes: int, activation: Activation) -> nn.Module:
         return CompactNet(channels, n_classes, self.widths, self.dropout, activation)

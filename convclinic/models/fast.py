@@ -20,6 +20,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.typed import at_least
+
 Activation = Callable[[int], nn.Module]
 
 
@@ -76,6 +79,13 @@ class Fast:
     slot: ClassVar[str] = "net"
     widths: tuple[int, ...] = (64, 256, 256)
     kernel: int = 2
+
+    def __post_init__(self) -> None:
+        at_least("net.kernel", self.kernel, 1)
+        if not self.widths:
+            raise ConvclinicError("net.widths is empty", fix="give at least one, like [64, 256, 256]")
+        for width in self.widths:
+            at_least("net.widths", width, 1)
 
     def build(self, channels: int, n_classes: int, activation: Activation) -> nn.Module:
         return FastNet(channels, n_classes, self.widths, self.kernel, activation)

@@ -18,7 +18,7 @@ from tiny import RECIPE, machine
 from convclinic.cli import main
 from convclinic.ground.files import write_json
 from convclinic.job.fitting import fit
-from convclinic.plan import hardware
+from convclinic.planning import hardware
 
 
 @dataclass(frozen=True)

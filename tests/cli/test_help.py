@@ -61,10 +61,7 @@ except SystemExit as end:
         "Run",
         "fit",
         "resume",
-        pytest.param(
-            "plan",
-            marks=pytest.mark.xfail(strict=True, reason="the package convclinic.plan hides the function"),
-        ),
+        "plan",
     ],
 )
 def test_the_python_names_are_those_promised(name):

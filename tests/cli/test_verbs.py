@@ -101,7 +101,6 @@ def test_plan_as_json(command, bars, here):
     assert json.loads((here / "deep" / "my.json").read_text())["recipe"] == result["recipe"]
 
 
-@pytest.mark.xfail(strict=True, reason="the split is drawn from --seed, not from the recipe's seed")
 def test_a_recipe_brings_its_seed_to_the_split_too(command, bars, here):
     tiny = ("--set", "net.widths=[8,8,8]", "--set", "run.batch_size=16", "--set", "run.steps=20")
     command("fit", bars, "--budget", "30s", "--seed", 3, "--out", "a", *tiny)
@@ -109,7 +108,6 @@ def test_a_recipe_brings_its_seed_to_the_split_too(command, bars, here):
     assert (here / "a" / "splits.csv").read_bytes() == (here / "b" / "splits.csv").read_bytes()
 
 
-@pytest.mark.xfail(reason="the schedule is bent to fill the budget all the same")
 def test_steps_that_were_set_stay_as_they_are(command, bars, here):
     tiny = ("--set", "net.widths=[8,8,8]", "--set", "run.batch_size=16", "--set", "run.steps=60")
     command("fit", bars, "--budget", "6s", "--out", "run", *tiny)

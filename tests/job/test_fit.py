@@ -25,7 +25,7 @@ from convclinic.job import fitting, training
 from convclinic.job.fitting import fit, plan, resume
 from convclinic.job.run import Run
 from convclinic.model import load
-from convclinic.plan import hardware
+from convclinic.planning import hardware
 from convclinic.predict import predict
 from convclinic.recipe import Recipe
 

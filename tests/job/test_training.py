@@ -27,7 +27,7 @@ from convclinic.job import training
 from convclinic.job.display import Silent
 from convclinic.job.folder import CHECKPOINT, HISTORY, RECIPE
 from convclinic.job.training import Interrupted, Pace, freeze, planned_seconds, train
-from convclinic.plan.speed import Speed
+from convclinic.planning.speed import Speed
 from convclinic.recipe import Recipe
 
 CPU = torch.device("cpu")

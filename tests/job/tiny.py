@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from convclinic.models.fast import Fast
-from convclinic.plan.hardware import Hardware
+from convclinic.planning.hardware import Hardware
 from convclinic.recipe import Input, Recipe, Run
 from convclinic.tricks.augment.shift import Shift
 from convclinic.tricks.initialise.dirac import Dirac

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convclinic.plan.range_test import read
+from convclinic.planning.range_test import read
 
 STEPS = 60
 FACTORS = [30 ** (2 * i / (STEPS - 1) - 1) for i in range(STEPS)]

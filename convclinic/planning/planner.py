@@ -22,10 +22,10 @@ from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.units import duration
 from convclinic.models.compact import Compact
 from convclinic.models.fast import Fast
-from convclinic.plan.hardware import Hardware
-from convclinic.plan.orientation import MirrorTest
-from convclinic.plan.range_test import RangeResult
-from convclinic.plan.speed import Speed
+from convclinic.planning.hardware import Hardware
+from convclinic.planning.orientation import MirrorTest
+from convclinic.planning.range_test import RangeResult
+from convclinic.planning.speed import Speed
 from convclinic.recipe import Recipe
 from convclinic.slots import Input, Run
 from convclinic.tricks.activate.gelu import GELU

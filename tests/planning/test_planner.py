@@ -14,11 +14,11 @@ from convclinic.ground.units import seconds as read_seconds
 from convclinic.loop import size_at
 from convclinic.models.compact import Compact
 from convclinic.models.fast import Fast
-from convclinic.plan.hardware import Hardware
-from convclinic.plan.orientation import MirrorTest
-from convclinic.plan.planner import Reason, choose_input, choose_width, draft, finish, mean_step, with_lr
-from convclinic.plan.range_test import RangeResult
-from convclinic.plan.speed import Speed
+from convclinic.planning.hardware import Hardware
+from convclinic.planning.orientation import MirrorTest
+from convclinic.planning.planner import Reason, choose_input, choose_width, draft, finish, mean_step, with_lr
+from convclinic.planning.range_test import RangeResult
+from convclinic.planning.speed import Speed
 from convclinic.recipe import Recipe
 from convclinic.slots import Input, Run
 from convclinic.tricks.optimise.muon import Muon

@@ -44,6 +44,8 @@ def choose_device(name: str | None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(str(name))
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError(f"{device.type} is not supported")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConvclinicError(f"no device '{name}' here", fix="use --device cpu, cuda or auto") from error

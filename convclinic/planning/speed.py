@@ -32,7 +32,7 @@ class Speed:
 def forward_operations(recipe: Recipe, n_classes: int, height: int, width: int) -> float:
     """Operations (2 per product) of one image's forward pass, counted on shapes alone."""
     with torch.device("meta"):
-        net = recipe.net.build(recipe.data.channels, n_classes, recipe.activate.build)
+        net = recipe.net.build(recipe.data.channels, n_classes, recipe.activate.build).eval()
         counter = FlopCounterMode(display=False)
         with counter:
             net(torch.zeros(1, recipe.data.channels, height, width))
