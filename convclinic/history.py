@@ -81,5 +81,8 @@ def read(path: Path) -> list[Record]:
             records.append(Record(**json.loads(line)))
         except (json.JSONDecodeError, TypeError) as error:
             if number < len(lines) - 1:
-                raise ConvclinicError(f"{path}, line {number + 1}, is damaged: {error}") from error
+                raise ConvclinicError(
+                    f"{path}, line {number + 1}, is damaged: {error}",
+                    fix="move it away: the report can be written without it",
+                ) from error
     return records

@@ -122,7 +122,7 @@ def test_mistakes_in_a_recipe_are_told(plain, words):
 
 @pytest.mark.parametrize("version", [FORMAT + 1, 99, "2", None, 1.5])
 def test_a_newer_format_is_told(version):
-    with pytest.raises(ConvclinicError, match=rf"format {version}; .*\(upgrade convclinic\)"):
+    with pytest.raises(ConvclinicError, match=rf"format {version!r}; .*\(upgrade convclinic\)"):
         Recipe.from_dict({"format": version, "colour": "blue"})
 
 

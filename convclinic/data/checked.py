@@ -57,12 +57,7 @@ def check(source: Source, intake: Intake, seed: int) -> Checked:
     _refuse_small(source, usable)
     groups = join_groups(twins, source.groups)
     parts = split(np.where(usable, source.labels, -1), groups, source.splits, seed)
-    for part, name in ((1, "validation"), (2, "test")):
-        if not (parts == part).any():
-            raise ConvclinicError(
-                f"no image is left for {name}: the images are copies of each other, or of too few groups",
-                fix="add images; convclinic check lists the copies",
-            )
+    _refuse_empty(source, parts, groups)
     used = np.flatnonzero(usable)
     findings = check_up(source, intake, twins)
     return Checked(
@@ -88,6 +83,21 @@ def _refuse_small(source: Source, usable: NDArray[np.bool_]) -> None:
         if not trained[k]:
             raise ConvclinicError(
                 f"class '{name}' has no training image", fix="move some of its images to the train part"
+            )
+
+
+def _refuse_empty(source: Source, parts: NDArray[np.int8], groups: NDArray[np.int64]) -> None:
+    for part, name in ((1, "validation"), (2, "test")):
+        if not (parts == part).any():
+            distinct = [
+                len(np.unique(groups[(parts >= 0) & (source.labels == k)]))
+                for k in range(len(source.classes))
+            ]
+            fewest = int(np.argmin(distinct))
+            raise ConvclinicError(
+                f"no image is left for {name}: class '{source.classes[fewest]}' has "
+                f"{count(distinct[fewest], 'image')} that belong to no other's group and are no copies",
+                fix="add images; convclinic check lists the copies",
             )
 
 

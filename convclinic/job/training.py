@@ -28,7 +28,7 @@ from convclinic.planning.speed import Speed
 from convclinic.recipe import Recipe
 
 CHECKPOINT_SECONDS = 20.0
-ADJUST_FROM = 0.08  # a projected end this share of the budget away from the plan bends the schedule
+ADJUST_FROM = 0.05  # a projected end this share of the budget away from the plan bends the schedule
 ADJUST_EVERY = 0.1  # of training between two such looks
 LEAST_LEFT = 20  # steps that a bent schedule still has
 

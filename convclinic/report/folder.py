@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -86,13 +85,4 @@ def _json(path: Path) -> Any:
 
 
 def _history(path: Path) -> list[Record] | None:
-    if not path.is_file():
-        return None
-    try:
-        return history.read(path)
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise ConvclinicError(
-            f"{path} is not a readable history: {error}", fix="move it away to write the report without it"
-        ) from error
-    except OSError as error:
-        raise ConvclinicError(f"cannot read {path}: {error.strerror}") from error
+    return history.read(path) if path.is_file() else None

@@ -21,7 +21,7 @@ def refuse(code):
 
 
 def run_folder(path: Path, **more) -> Path:
-    write_json(path / RECIPE, {"convclinic": "0.1.0", "recipe": {"seed": 3}, **more})
+    write_json(path / RECIPE, {"convclinic": "0.1.0", "recipe": {"seed": 3}, "hardware": {}, **more})
     return path
 
 
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_used_is_told(tmp_path, monkeypatch, call, code,
 def test_an_existing_run_is_found_and_its_document_read(tmp_path):
     run = run_folder(tmp_path / "run", budget=60)
     assert existing(run) == run
-    assert document(run) == {"convclinic": "0.1.0", "recipe": {"seed": 3}, "budget": 60}
+    assert document(run) == {"convclinic": "0.1.0", "recipe": {"seed": 3}, "hardware": {}, "budget": 60}
 
 
 def test_a_missing_run_names_the_runs_beside_it(tmp_path):

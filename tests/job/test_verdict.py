@@ -74,8 +74,8 @@ def close(low, high=0.99, majority=0.3, probe=0.6):
 
 
 def test_the_closing_sentence_climbs_with_the_lower_end_of_the_interval():
-    assert close(0.2).startswith("No better than always naming the commonest class (30.0%)")
-    assert close(0.3).startswith("No better than")
+    assert close(0.2).startswith("Not shown to be better than always naming the commonest class (30.0%)")
+    assert close(0.3).startswith("Not shown to be better than")
     assert close(0.5).startswith(
         "Better than the commonest class (30.0%), but not clearly than a linear probe"
     )
@@ -84,5 +84,5 @@ def test_the_closing_sentence_climbs_with_the_lower_end_of_the_interval():
 
 
 def test_a_probe_worse_than_the_majority_is_no_mark_to_beat():
-    assert close(0.65, majority=0.7, probe=0.6).startswith("No better than")
+    assert close(0.65, majority=0.7, probe=0.6).startswith("Not shown to be better than")
     assert close(0.75, majority=0.7, probe=0.6).startswith("Clearly better")
