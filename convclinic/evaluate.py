@@ -88,6 +88,7 @@ def balanced_interval(matrix: NDArray[np.int64]) -> list[float]:
 def simple_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n, h, w, c) uint8 -> (n, d): an 8 x 8 thumbnail, the mean edge strength of each of its cells, and
     each channel's mean and deviation. What a person without a net might start from."""
+    images = images[:, :: max(1, images.shape[1] // 64), :: max(1, images.shape[2] // 64)]  # detail enough
     n, h, w, _ = images.shape
     values = images.astype(np.float32) / 255
     rows, cols = np.linspace(0, h, 9).astype(int)[:-1], np.linspace(0, w, 9).astype(int)[:-1]

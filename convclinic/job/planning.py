@@ -28,8 +28,8 @@ from convclinic.planning.speed import measure as measure_speed
 from convclinic.recipe import Recipe
 from convclinic.slots import Input, name_of
 
-SPEED_SHARE = 0.02  # of the budget goes to timing real steps
-RANGE_SHARE = 0.025  # and to the LR range test
+SPEED_SHARE = 0.01  # of the budget goes to timing real steps
+RANGE_SHARE = 0.015  # and to the LR range test
 RANGE_STEPS = (20, 60)  # fewer say nothing, more are not needed
 DEFAULT_EPOCHS = 40  # without a budget
 DEFAULT_SECONDS = (60.0, 1800.0)  # and never less or more than this
