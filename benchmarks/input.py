@@ -68,7 +68,7 @@ def main() -> None:
         source = open_source(arguments.data)
         seen = survey(source)
         height, width = float(seen.heights.mean()), float(seen.widths.mean())
-        scale = 1.25 * arguments.size / min(height, width)
+        scale = arguments.size / min(height, width)  # the store has the training size, as in `fit`
         shape = (round(height * scale), round(width * scale), 3)
         data = assemble(source, seen, shape, Path(folder), seed=0)
         seconds = []

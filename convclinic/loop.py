@@ -33,6 +33,7 @@ from convclinic.recipe import Recipe
 from convclinic.tricks.augment._pipeline import augment
 
 FIT_CHUNK = 1000  # images a chunk when preprocessing is fitted
+INITIALISE_PIXELS = 2**22  # of training images that data-dependent initialisation sees, at most
 FETCH_EVERY = 16  # steps between fetches of scalars from an accelerator, where each fetch waits for it
 
 
@@ -63,9 +64,9 @@ def start(recipe: Recipe, data: Dataset, device: torch.device) -> State:
     train = data.indices("train")
     fitted = tuple(trick.fit(_chunks(data, train)) for trick in recipe.prepare)
     net = build_net(recipe, len(data.classes)).to(device)
-    sample = train[
-        torch.randperm(len(train), generator=rng.generator(recipe.seed, "initialise"))[:2000].numpy()
-    ]
+    count = max(64, min(2000, INITIALISE_PIXELS // (recipe.data.height * recipe.data.width)))
+    shuffled = torch.randperm(len(train), generator=rng.generator(recipe.seed, "initialise"))
+    sample = train[shuffled[:count].numpy()]
     images = augment(_batch(data, sample, device), (), _no_draws, final_size(recipe)).images
     images = prepared(recipe.prepare, fitted, images)
     for trick in recipe.initialise:

@@ -27,7 +27,8 @@ def verdict(records: Sequence[Record], majority: float, n_validation: int) -> st
     noise = 2 * math.sqrt(max(accuracy * (1 - accuracy), 0.25 / n_validation) / n_validation)
     if accuracy <= majority + noise:
         return f"not yet better than the majority class ({beside})"
-    if len(scored) >= 3 and accuracy < best - 2 * noise:
+    recent = [record.val_accuracy or 0.0 for record in scored[-3:]]  # one dip at a high LR means nothing
+    if len(scored) > 3 and max(recent) < best - 2 * noise:
         return f"below its best of {best:.1%} ({beside})"
     gap = (last.train_accuracy or 0.0) - accuracy
     if len(scored) >= 3 and gap > 0.1 + noise and last.train_accuracy is not None:

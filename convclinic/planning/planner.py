@@ -303,14 +303,12 @@ def _size_words(shape: Input, profile: Profile, small: bool) -> str:
 
 
 def _mirror_words(mirror: MirrorTest) -> str:
-    return (
+    scores = (
         f"a linear probe scores {mirror.upright:.0%} on upright, {mirror.mirrored:.0%} on mirrored images: "
-        + (
-            "left and right matter little"
-            if mirror.lost <= MIRROR_LIMIT
-            else "left and right carry the class"
-        )
     )
+    if mirror.lost > MIRROR_LIMIT:
+        return scores + f"mirroring removes {mirror.lost:.0%} of its skill, so left and right carry the class"
+    return scores + f"it keeps {1 - mirror.lost:.0%} of its skill"
 
 
 def _batch_size(n_train: int, most: int) -> int:
