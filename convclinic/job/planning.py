@@ -93,10 +93,12 @@ def make_plan(wish: Wish, source: Source, folder: Path, display: Display) -> Pla
                 + (f" ({finding.action})" if finding.action else "")
             )
     display.stage("plan")
-    if wish.recipe is not None and wish.budget is None and not wish.settings:
-        reason = Reason("recipe", wish.recipe.hash(), "given by the user; nothing was planned")
-        plan = Plan(wish.recipe, (reason,), 0.0, epochs(wish.recipe, data))
-        planned = Planned(plan, data, hardware, (*data.findings, *wish.recipe.check()), None, 0.0)
+    if wish.recipe is not None and wish.budget is None:
+        recipe = wish.recipe.override(wish.settings)
+        _refuse_unfit(recipe, len(data.classes))
+        reasons = (Reason("recipe", wish.recipe.hash(), "given by the user; nothing was planned"),)
+        plan = Plan(recipe, (*reasons, *_settings(wish)), 0.0, epochs(recipe, data))
+        planned = Planned(plan, data, hardware, (*data.findings, *recipe.check()), None, 0.0)
     else:
         planned = _plan(wish, data, shape, hardware, display)
     recipe = planned.plan.recipe
@@ -148,9 +150,7 @@ def _plan(wish: Wish, data: Dataset, shape: Input, hardware: Hardware, display: 
             (Reason("recipe", wish.recipe.hash(), "given; its steps fit the budget"),),
         )
     recipe = recipe.override(wish.settings)
-    reasons += tuple(
-        Reason(s.partition("=")[0], s.partition("=")[2], "set by the user") for s in wish.settings
-    )
+    reasons += _settings(wish)
     _refuse_unfit(recipe, len(data.classes))
     budget = wish.budget or NO_BUDGET_SECONDS
     share = SPEED_SHARE * budget
@@ -177,6 +177,11 @@ def _plan(wish: Wish, data: Dataset, shape: Input, hardware: Hardware, display: 
             f"the budget of {duration(budget)} is too small: {error.message}", fix=error.fix
         ) from error
     return Planned(plan, data, hardware, (*data.findings, *plan.recipe.check()), speed, closing)
+
+
+def _settings(wish: Wish) -> tuple[Reason, ...]:
+    parted = [setting.partition("=") for setting in wish.settings]
+    return tuple(Reason(key, value, "set by the user") for key, _, value in parted)
 
 
 def _refuse_unfit(recipe: Recipe, n_classes: int) -> None:

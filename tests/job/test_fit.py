@@ -456,3 +456,9 @@ def test_the_model_file_holds_no_path_and_no_time(bars, given):
     assert str(bars) not in header
     assert str(given.path) not in header
     assert not re.search(r"20\d\d-\d\d-\d\d", header)
+
+
+def test_a_recipe_with_settings_and_no_budget_keeps_its_steps(bars, tmp_path):
+    run = fit(bars, recipe=tiny(steps=7), settings=("optimise.lr=0.01",), out=tmp_path / "run", quiet=True)
+    assert run.recipe.run.steps == 7
+    assert run.recipe.optimise.lr == 0.01
