@@ -24,6 +24,7 @@ def build() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help: loading rich would take longer than printing it
         help="Train convolutional image classifiers the way the best practitioners do, and say why.",
     )
     app.callback()(_root)

@@ -56,12 +56,13 @@ def moments(images: Sequence[NDArray[np.uint8]]) -> tuple[tuple[float, ...], tup
     if not len(images):
         return (), ()
     channels = images[0].shape[-1]
-    total, squares, pixels = np.zeros(channels), np.zeros(channels), 0
+    # counts of levels: exact, and summing over rows of three values is slow
+    levels = np.arange(256) / 255
+    counts = np.zeros((channels, 256), np.int64)
     for image in images:
-        flat = image.reshape(-1, channels).astype(np.float64) / 255
-        total += flat.sum(0)
-        squares += (flat * flat).sum(0)
-        pixels += len(flat)
-    mean = total / pixels
-    std = np.sqrt(np.maximum(squares / pixels - mean * mean, 0))
+        for c in range(channels):
+            counts[c] += np.bincount(image[..., c].ravel(), minlength=256)
+    share = counts / counts.sum(1, keepdims=True)
+    mean = share @ levels
+    std = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(1))
     return tuple(float(value) for value in mean), tuple(float(value) for value in std)

@@ -53,13 +53,14 @@ def moments(counts: Int64[Tensor, "c 256"]) -> tuple[Float[Tensor, " c"], Float[
 def standardise(
     images: Float[Tensor, "b c h w"], mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
 ) -> Float[Tensor, "b c h w"]:
-    """The formula, in the images' own dtype and on their device.
+    """The formula as x / std - mean / std, in the images' own dtype and on their device.
 
-    Row by row: with channels last, torch would run its innermost loop over the three channels alone.
+    One pass over whole rows: with channels last, torch's innermost loop would run over three channels alone.
     """
     b, c, h, w = images.shape
     rows = images.permute(0, 2, 3, 1).reshape(b * h, w * c)
-    out = (rows - mean.to(images).repeat(w)).div_(std.to(images).repeat(w))
+    scale = 1 / std.to(images)
+    out = torch.addcmul((-mean.to(images) * scale).repeat(w), rows, scale.repeat(w))
     return out.view(b, h, w, c).permute(0, 3, 1, 2)
 
 
