@@ -47,7 +47,7 @@ def closing(test: dict[str, float | None], baselines: dict[str, dict[str, float]
         )
     if low <= probe:
         return (
-            f"Better than the commonest class ({majority:.1%}), but not clearly than a linear probe on "
-            f"8 x 8 thumbnails ({probe:.1%}): the net needs more data or time to be worth its cost."
+            f"Better than the commonest class ({majority:.1%}), but not clearly better than a linear probe "
+            f"on 8 x 8 thumbnails ({probe:.1%}): the net needs more data or time to be worth its cost."
         )
     return f"Clearly better than the commonest class ({majority:.1%}) and than a linear probe ({probe:.1%})."

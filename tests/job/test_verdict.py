@@ -77,7 +77,7 @@ def test_the_closing_sentence_climbs_with_the_lower_end_of_the_interval():
     assert close(0.2).startswith("Not shown to be better than always naming the commonest class (30.0%)")
     assert close(0.3).startswith("Not shown to be better than")
     assert close(0.5).startswith(
-        "Better than the commonest class (30.0%), but not clearly than a linear probe"
+        "Better than the commonest class (30.0%), but not clearly better than a linear probe"
     )
     assert "(60.0%)" in close(0.5)
     assert close(0.61) == "Clearly better than the commonest class (30.0%) and than a linear probe (60.0%)."
