@@ -87,7 +87,7 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
     pending: list[tuple[int, float, Tensor]] = []
     fetch_every = 1 if state.device.type == "cpu" else FETCH_EVERY
     current, visits = -1, train
-    while state.step < recipe.total_steps:
+    while not finished(recipe, state):
         epoch, position = divmod(state.step, per_epoch)
         if epoch != current:
             current, visits = epoch, train[order(recipe.seed, epoch, len(train))]
@@ -104,8 +104,12 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
         if evaluate:
             records[-1] = _evaluate(recipe, data, state, records[-1])
         yield from records
-        if recipe.run.patience and state.stalled >= recipe.run.patience:
-            return
+
+
+def finished(recipe: Recipe, state: State) -> bool:
+    """Whether the last step is done, or so many evaluations brought nothing that the recipe says to stop."""
+    stalled = 0 < recipe.run.patience <= state.stalled
+    return stalled or state.step >= recipe.total_steps
 
 
 def order(seed: int, epoch: int, n: int) -> np.ndarray:

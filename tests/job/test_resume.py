@@ -133,6 +133,17 @@ def test_a_finished_run_is_not_resumed_but_can_be_extended(whole: Path, tmp_path
     assert done.metrics["validation"]["accuracy"] is not None
 
 
+def test_a_run_that_stopped_early_stays_stopped(whole: Path, tmp_path: Path) -> None:
+    data = reopen(whole)
+    recipe = load(whole / "recipe.json").override(["run.patience=1", "run.evaluate_every=2", "optimise.lr=0"])
+    state = loop.start(recipe, data, CPU)
+    records = list(loop.fit(recipe, data, state))
+    assert len(records) < recipe.total_steps
+    checkpoint.save(state, recipe, tmp_path / "state.safetensors")
+    again = checkpoint.restore(recipe, data, CPU, tmp_path / "state.safetensors")
+    assert list(loop.fit(recipe, data, again)) == []
+
+
 def test_damaged_checkpoint_is_named(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)
