@@ -16,9 +16,11 @@ from torch import Tensor
 from convclinic.data.dataset import Dataset
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import write_bytes
+from convclinic.kinds import Watch
 from convclinic.loop import State
 from convclinic.model import build_net
 from convclinic.recipe import Recipe
+from convclinic.slots import named, read_slot
 
 
 def save(state: State, recipe: Recipe, path: Path) -> None:
@@ -45,6 +47,8 @@ def save(state: State, recipe: Recipe, path: Path) -> None:
         "stalled": state.stalled,
         "running": state.running,
         "optimizer": plain,
+        "augment": [named(trick) for trick in state.augment],
+        "watch": [str(value) for value in state.watch],  # JSON has no -inf
     }
     ready = {name: value.detach().cpu().clone() for name, value in tensors.items()}
     ready = {name: value.contiguous() for name, value in ready.items()}
@@ -93,7 +97,9 @@ def restore(recipe: Recipe, data: Dataset, device: torch.device, path: Path) -> 
         optimizer=optimizer,
         averaged=averaged,
         fitted=fitted,
+        augment=read_slot("augment", header["augment"]),
         device=device,
+        watch=Watch(float(header["watch"][0]), float(header["watch"][1]), int(header["watch"][2])),
         best=best,
         best_accuracy=header["best_accuracy"],
         best_step=header["best_step"],

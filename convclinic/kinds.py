@@ -5,7 +5,7 @@ torch is imported for type checkers only, so the data check-up runs without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -111,13 +111,27 @@ class Pixels(Protocol):
     def apply(self, images: Tensor, params: Params) -> Tensor: ...
 
 
+class Policy(Protocol):
+    """Augmentation that draws among several kinds, such as RandAugment; handed on in parts of one kind."""
+
+    slot: ClassVar[str]  # "augment"
+    kind: ClassVar[Literal["policy"]]
+
+    def sample(self, rng: torch.Generator, batch: Batch) -> Params: ...
+
+    def parts(self, params: Params) -> Sequence[tuple[Geometry | Colour | Pixels, Params]]:
+        """What was drawn, as parts with parameters of their own, in the order of work."""
+        ...
+
+
 class Prepare(Protocol):
     """Preprocessing fitted on the training split alone and applied to everything after it."""
 
     slot: ClassVar[str]  # "prepare"
 
     def fit(self, chunks: Iterable[Tensor]) -> State:
-        """From chunks (n, c, h, w) of uint8 training images, streamed."""
+        """From chunks (n, c, h, w) of training images, streamed: uint8 as stored when this trick is the
+        first of its slot, else float as the tricks before it leave them."""
         ...
 
     def apply(self, images: Tensor, state: State) -> Tensor:
@@ -134,20 +148,102 @@ class Initialise(Protocol):
 
 
 class Activate(Protocol):
+    """A non-linearity. One that reads several maps for each it leaves (maxout) says how many in `pieces`."""
+
     slot: ClassVar[str]  # "activate"
 
     @property
     def gain(self) -> float: ...
 
-    def build(self, channels: int) -> nn.Module: ...
+    def build(self, channels: int) -> nn.Module:
+        """A fresh module that leaves (b, channels, ...)."""
+        ...
 
 
-class Regularise(Protocol):
-    """Softens targets, adds a penalty, or projects weights after the update; the rest is the identity."""
+class Targets(Protocol):
+    """Regularisation that softens the targets."""
 
     slot: ClassVar[str]  # "regularise"
+    kind: ClassVar[Literal["targets"]]
 
     def targets(self, targets: Tensor) -> Tensor: ...
+
+
+class Penalty(Protocol):
+    """Regularisation by a term that is added to the loss."""
+
+    slot: ClassVar[str]  # "regularise"
+    kind: ClassVar[Literal["penalty"]]
+
+    def penalty(self, net: nn.Module) -> Tensor:
+        """A scalar in float32 that gradients flow through."""
+        ...
+
+
+class Projection(Protocol):
+    """Regularisation that changes the weights in place, right after each update."""
+
+    slot: ClassVar[str]  # "regularise"
+    kind: ClassVar[Literal["projection"]]
+
+    def project(self, net: nn.Module, lr: float) -> None: ...
+
+
+class Noise(Protocol):
+    """Regularisation inside the net, such as dropout: put into a fresh net before its weights are set."""
+
+    slot: ClassVar[str]  # "regularise"
+    kind: ClassVar[Literal["noise"]]
+
+    def install(self, net: nn.Module) -> None:
+        """Fill the net's places for it, in place. Raises ConvclinicError when the net has none."""
+        ...
+
+
+class Normalise(Protocol):
+    slot: ClassVar[str]  # "normalise"
+
+    def build(self, channels: int) -> nn.Module:
+        """A layer over maps (b, channels, h, w), between a convolution and its activation."""
+        ...
+
+
+class Balance(Protocol):
+    """How rare classes get their share: by what is visited, or by what the loss counts."""
+
+    slot: ClassVar[str]  # "balance"
+    kind: ClassVar[Literal["sampling", "loss"]]
+
+
+class Sampling(Protocol):
+    """Which training images an epoch visits."""
+
+    slot: ClassVar[str]  # "balance"
+    kind: ClassVar[Literal["sampling"]]
+
+    def visits(self, rng: torch.Generator, labels: Tensor, progress: float) -> Tensor:
+        """(m,) int64 positions into `labels` (n,), shuffled; m is the same for every epoch of a run.
+
+        `progress` in [0, 1] is that of the epoch's first step.
+        """
+        ...
+
+
+class LossBalance(Protocol):
+    """How the loss counts the classes."""
+
+    slot: ClassVar[str]  # "balance"
+    kind: ClassVar[Literal["loss"]]
+
+    def weights(self, counts: Tensor) -> Tensor:
+        """(k,) the loss's weight of each class, from the training images (k,) of each; ones for no weighting.
+
+        Weighted by `counts`, their mean is one, so that the loss keeps its scale."""
+        ...
+
+    def offsets(self, counts: Tensor) -> Tensor:
+        """(k,) what is added to the logits in training; zeros for nothing."""
+        ...
 
 
 class Optimise(Protocol):
@@ -160,11 +256,43 @@ class Optimise(Protocol):
 
 
 class Schedule(Protocol):
+    """A factor of the LR; several schedules in a recipe are multiplied."""
+
     slot: ClassVar[str]  # "schedule"
 
     def factor(self, progress: float) -> float:
         """What the LR is multiplied by at `progress` in [0, 1] of training."""
         ...
+
+
+class Watch(NamedTuple):
+    """What a schedule that reacts remembers between evaluations; part of the training state."""
+
+    scale: float = 1.0
+    best: float = float("-inf")
+    waited: int = 0
+
+
+class Reactive(Protocol):
+    """A schedule that also listens to validation, such as reduce on plateau."""
+
+    slot: ClassVar[str]  # "schedule"
+
+    def factor(self, progress: float) -> float: ...
+
+    def observe(self, watch: Watch, metric: float) -> Watch:
+        """After an evaluation; higher `metric` is better. From then on `watch.scale` multiplies the LR."""
+        ...
+
+
+class Scaled(Protocol):
+    """A schedule's factor that depends on the batch size alone."""
+
+    slot: ClassVar[str]  # "schedule"
+
+    def factor(self, progress: float) -> float: ...
+
+    def scale(self, batch_size: int) -> float: ...
 
 
 class Average(Protocol):
@@ -176,19 +304,33 @@ class Average(Protocol):
 
 
 class Views(Protocol):
+    """Fixed views of an image at test time. `mean` says what is averaged over them."""
+
     slot: ClassVar[str]  # "combine"
+    mean: str  # "logits" or "probabilities"
 
     def views(self, images: Tensor) -> list[tuple[float, Tensor]]:
-        """Weighted views of a batch; weights sum to one."""
+        """Weighted views of a batch (b, c, h, w), of any size; weights sum to one."""
         ...
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a net is built from where the user has a choice.
+
+    activation(channels) makes a fresh activation that leaves `channels` maps. It is given `pieces` times as
+    many: 1 but for maxout, which keeps the largest of each `pieces` neighbouring maps. norm(channels) makes a
+    normalisation layer; None leaves the net what its paper has.
+    """
+
+    activation: Callable[[int], nn.Module]
+    norm: Callable[[int], nn.Module] | None = None
+    pieces: int = 1
 
 
 class Net(Protocol):
     slot: ClassVar[str]  # "net"
 
-    def build(self, channels: int, n_classes: int, activation: Callable[[int], nn.Module]) -> nn.Module:
-        """A plain module from (b, channels, h, w) to logits (b, n_classes).
-
-        `activation(channels)` makes a fresh activation.
-        """
+    def build(self, channels: int, n_classes: int, layers: Layers) -> nn.Module:
+        """A plain module from (b, channels, h, w) to logits (b, n_classes)."""
         ...

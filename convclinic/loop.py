@@ -4,9 +4,9 @@
     for record in fit(recipe, data, state):
         ...                                  # the caller logs, stops, saves, examines
 
-A batch's way: store (uint8) -> augment -> mix -> prepare -> net -> loss -> backward -> optimise -> average
--> Record. Nothing else touches it: there are no callbacks. Every draw is named by (seed, trick, step), so
-a run that was killed goes on bit for bit from its last saved state.
+A batch's way: store (uint8) -> augment -> mix -> prepare -> net -> loss and penalties -> backward ->
+optimise -> project -> average -> Record. Nothing else touches it: there are no callbacks. Every draw is named
+by (seed, trick, step), so a run that was killed goes on bit for bit from its last saved state.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from torch import Tensor, nn
 
 from convclinic.data.dataset import Dataset
 from convclinic.ground import rng
+from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.stats import balanced_accuracy, confusion
 from convclinic.history import Record
-from convclinic.kinds import Batch
+from convclinic.kinds import Batch, Watch
 from convclinic.kinds import State as Fitted
 from convclinic.model import batches, build_net, final_size, forward, prepared, to_tensor
 from convclinic.recipe import Recipe
+from convclinic.slots import name_of
 from convclinic.tricks.augment._pipeline import augment
 
 FIT_CHUNK = 1000  # images a chunk when preprocessing is fitted
@@ -39,14 +41,20 @@ FETCH_EVERY = 16  # steps between fetches of scalars from an accelerator, where 
 
 @dataclass
 class State:
-    """Everything a resume needs, and all that `fit` changes. `step` counts finished updates."""
+    """Everything a resume needs, and all that `fit` changes. `step` counts finished updates.
+
+    fitted is what each trick of `recipe.prepare` learnt from the training split, augment the recipe's
+    augmentations with what they learnt from it, watch the memory of a schedule that reacts.
+    """
 
     step: int
     net: nn.Module
     optimizer: torch.optim.Optimizer
     averaged: nn.Module | None
     fitted: tuple[Fitted, ...]
+    augment: tuple[Any, ...]
     device: torch.device
+    watch: Watch = Watch()
     best: dict[str, Tensor] | None = None
     best_accuracy: float = -1.0
     best_step: int = 0
@@ -62,7 +70,12 @@ class State:
 def start(recipe: Recipe, data: Dataset, device: torch.device) -> State:
     """A fresh state: preprocessing fitted on the training split, net built and initialised."""
     train = data.indices("train")
-    fitted = tuple(trick.fit(_chunks(data, train)) for trick in recipe.prepare)
+    fitted: tuple[Fitted, ...] = ()
+    for trick in recipe.prepare:  # each on what those before it leave
+        fitted = (*fitted, trick.fit(_as_prepared(recipe, fitted, _chunks(data, train))))
+    augmentations = tuple(
+        trick.fit(_chunks(data, train)) if hasattr(trick, "fit") else trick for trick in recipe.augment
+    )
     net = build_net(recipe, len(data.classes)).to(device)
     count = max(64, min(2000, INITIALISE_PIXELS // (recipe.data.height * recipe.data.width)))
     shuffled = torch.randperm(len(train), generator=rng.generator(recipe.seed, "initialise"))
@@ -70,9 +83,10 @@ def start(recipe: Recipe, data: Dataset, device: torch.device) -> State:
     images = augment(_batch(data, sample, device), (), _no_draws, final_size(recipe)).images
     images = prepared(recipe.prepare, fitted, images)
     for trick in recipe.initialise:
-        trick.apply(net, rng.generator(recipe.seed, "initialise", _name(trick)), images, recipe.activate.gain)
+        stream = rng.generator(recipe.seed, "initialise", name_of(trick))
+        trick.apply(net, stream, images, recipe.activate.gain)
     averaged = copy.deepcopy(net).requires_grad_(False) if recipe.average is not None else None
-    return State(0, net, recipe.optimise.build(net), averaged, fitted, device)
+    return State(0, net, recipe.optimise.build(net), averaged, fitted, augmentations, device)
 
 
 def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
@@ -82,17 +96,21 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
     accelerator records come in blocks, and that holds at the end of each.
     """
     train = data.indices("train")
-    size = min(recipe.run.batch_size, len(train))
-    per_epoch = len(train) // size
+    labels = torch.from_numpy(data.labels[train])
+    terms = class_terms(recipe, torch.bincount(labels, minlength=len(data.classes)), state.device)
+    length = len(visits(recipe, labels, 0, 0.0))
+    size = min(recipe.run.batch_size, length)
+    per_epoch = length // size
     pending: list[tuple[int, float, Tensor]] = []
     fetch_every = 1 if state.device.type == "cpu" else FETCH_EVERY
-    current, visits = -1, train
+    current, visited = -1, train
     while not finished(recipe, state):
         epoch, position = divmod(state.step, per_epoch)
         if epoch != current:
-            current, visits = epoch, train[order(recipe.seed, epoch, len(train))]
-        chosen = visits[position * size : (position + 1) * size]
-        lr, scalars = _step(recipe, data, state, chosen, epoch)
+            begun = recipe.progress(epoch * per_epoch)
+            current, visited = epoch, train[visits(recipe, labels, epoch, begun).numpy()]
+        chosen = visited[position * size : (position + 1) * size]
+        lr, scalars = _step(recipe, _batch(data, chosen, state.device, epoch, state.step), state, terms)
         state.step += 1
         pending.append((state.step, lr, scalars))
         last = state.step == recipe.total_steps
@@ -112,9 +130,31 @@ def finished(recipe: Recipe, state: State) -> bool:
     return stalled or state.step >= recipe.total_steps
 
 
-def order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """(n,) the order in which epoch `epoch` visits the training images."""
-    return torch.randperm(n, generator=rng.generator(seed, "order", epoch)).numpy()
+def visits(recipe: Recipe, labels: Tensor, epoch: int, progress: float) -> Tensor:
+    """(m,) the training images, as positions into `labels`, that epoch `epoch` visits, in order.
+
+    Without a sampling policy, each once. Raises ConvclinicError for two, which would undo each other.
+    """
+    policies = [trick for trick in recipe.balance if trick.kind == "sampling"]
+    if not policies:
+        return torch.randperm(len(labels), generator=rng.generator(recipe.seed, "order", epoch))
+    if len(policies) > 1:
+        raise ConvclinicError(
+            "two sampling policies: " + " and ".join(map(name_of, policies)),
+            fix=f"keep one, like --set balance={name_of(policies[0])}",
+        )
+    stream = rng.generator(recipe.seed, "balance", name_of(policies[0]), epoch)
+    return policies[0].visits(stream, labels, progress)
+
+
+def class_terms(recipe: Recipe, counts: Tensor, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """(k,) the loss's weight of each class and (k,) what is added to the logits; None where there is none."""
+    policies = [trick for trick in recipe.balance if trick.kind == "loss"]
+    if not policies:
+        return None, None
+    weights = torch.stack([trick.weights(counts) for trick in policies]).prod(0)
+    offsets = torch.stack([trick.offsets(counts) for trick in policies]).sum(0)
+    return weights.float().to(device), offsets.float().to(device)
 
 
 def size_at(recipe: Recipe, progress: float) -> tuple[int, int]:
@@ -127,22 +167,24 @@ def size_at(recipe: Recipe, progress: float) -> tuple[int, int]:
 
 
 def _step(
-    recipe: Recipe, data: Dataset, state: State, chosen: np.ndarray, epoch: int
+    recipe: Recipe, batch: Batch, state: State, terms: tuple[Tensor | None, Tensor | None]
 ) -> tuple[float, Tensor]:
-    """One update. Returns the LR used and a tensor (loss, accuracy, gradient norm), still on the device."""
+    """One update. Returns the LR used and a tensor (loss, accuracy, gradient norm), still on the device.
+
+    The loss is that of the classification, penalties left aside; the gradient norm has them.
+    """
     step, progress = state.step, recipe.progress(state.step)
-    batch = _batch(data, chosen, state.device, epoch, step)
     hard = batch.targets.argmax(1)
     images, targets = batch.images, batch.targets
 
     def draws(trick: str) -> torch.Generator:
         return rng.generator(recipe.seed, "draw", trick, step)
 
-    images = augment(batch, recipe.augment, draws, size_at(recipe, progress)).images
+    images = augment(batch, state.augment, draws, size_at(recipe, progress)).images
     for trick in recipe.mix:
-        mixing = Batch(images, targets, batch.indices, epoch, step)
-        images, targets = trick.apply(images, targets, trick.sample(draws(_name(trick)), mixing))
-    for trick in recipe.regularise:
+        mixing = dataclasses.replace(batch, images=images, targets=targets)
+        images, targets = trick.apply(images, targets, trick.sample(draws(name_of(trick)), mixing))
+    for trick in _of_kind(recipe, "targets"):
         targets = trick.targets(targets)
     images = prepared(recipe.prepare, state.fitted, images).contiguous(memory_format=torch.channels_last)
 
@@ -154,22 +196,30 @@ def _step(
         torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=low),
     ):
         logits = state.net(images).float()
-    loss = F.cross_entropy(logits, targets)
+    weights, offsets = terms
+    loss = F.cross_entropy(logits if offsets is None else logits + offsets, targets, weight=weights)
+    penalties = [trick.penalty(state.net) for trick in _of_kind(recipe, "penalty")]
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    sum(penalties, start=loss).backward()
     norm = torch.nn.utils.get_total_norm([p.grad for p in state.net.parameters() if p.grad is not None])
-    lr = _set_lr(recipe, state.optimizer, progress)
+    lr = _set_lr(recipe, state, progress)
     state.optimizer.step()
+    for trick in _of_kind(recipe, "projection"):
+        trick.project(state.net, lr)
     if state.averaged is not None:
         recipe.average.update(state.averaged.state_dict(), state.net.state_dict(), step)
     accuracy = (logits.detach().argmax(1) == hard).float().mean()
     return lr, torch.stack([loss.detach(), accuracy, norm.detach()])
 
 
-def _set_lr(recipe: Recipe, optimizer: torch.optim.Optimizer, progress: float) -> float:
+def _of_kind(recipe: Recipe, kind: str) -> list[Any]:
+    return [trick for trick in recipe.regularise if trick.kind == kind]
+
+
+def _set_lr(recipe: Recipe, state: State, progress: float) -> float:
     """Set every group's LR for this step; a group with `until` falls linearly to zero by then."""
-    factor = recipe.schedule.factor(progress)
-    for group in optimizer.param_groups:
+    factor = recipe.lr_factor(progress) * state.watch.scale
+    for group in state.optimizer.param_groups:
         own = max(0.0, 1 - progress / group["until"]) if "until" in group else factor
         group["lr"] = group["initial_lr"] * own
     return recipe.optimise.lr * factor
@@ -212,6 +262,9 @@ def _evaluate(recipe: Recipe, data: Dataset, state: State, record: Record) -> Re
         state.best_accuracy, state.best_step = accuracy, state.step
     else:
         state.stalled += 1
+    for trick in recipe.schedule:
+        if hasattr(trick, "observe"):
+            state.watch = trick.observe(state.watch, accuracy)
     total, count = state.running
     state.running = (0.0, 0)
     return dataclasses.replace(
@@ -245,8 +298,10 @@ def _chunks(data: Dataset, positions: np.ndarray) -> Iterator[Tensor]:
         yield to_tensor(data.images(positions[begin : begin + FIT_CHUNK]))
 
 
-def _name(trick: object) -> str:
-    return type(trick).__module__.rpartition(".")[2]
+def _as_prepared(recipe: Recipe, fitted: tuple[Fitted, ...], chunks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Chunks as the first tricks of `recipe.prepare` leave them: untouched uint8 before the first."""
+    for chunk in chunks:
+        yield prepared(recipe.prepare[: len(fitted)], fitted, chunk.float() / 255) if fitted else chunk
 
 
 def _no_draws(trick: str) -> torch.Generator:

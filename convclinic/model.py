@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from convclinic.ground import rng
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import write_bytes
-from convclinic.kinds import State
+from convclinic.kinds import Layers, State
 from convclinic.recipe import Recipe
 from convclinic.tricks.augment._pipeline import resize
+from convclinic.tricks.combine._mean import averaged
+from convclinic.tricks.normalise.own import Own
 
 FORMAT = 1
 MOST_PIXELS = 2**22  # an image: a file that asks for more is refused
@@ -82,10 +84,21 @@ class Model:
         return scaled / scaled.sum(1, keepdims=True)
 
 
+def bare_net(recipe: Recipe, n_classes: int) -> nn.Module:
+    """The recipe's net with torch's default weights, without the noise that only training has."""
+    norm = None if isinstance(recipe.normalise, Own) else recipe.normalise.build
+    layers = Layers(recipe.activate.build, norm, getattr(recipe.activate, "pieces", 1))
+    net: nn.Module = recipe.net.build(recipe.data.channels, n_classes, layers)
+    return net
+
+
 def build_net(recipe: Recipe, n_classes: int) -> nn.Module:
-    """The recipe's net with torch's default weights, drawn from the recipe's own stream."""
+    """The net as it is trained, its weights drawn from the recipe's own stream."""
     with rng.scoped(recipe.seed, "net"):
-        net: nn.Module = recipe.net.build(recipe.data.channels, n_classes, recipe.activate.build)
+        net = bare_net(recipe, n_classes)
+    for trick in recipe.regularise:
+        if trick.kind == "noise":
+            trick.install(net)
     return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
@@ -130,8 +143,8 @@ def forward(
     seen = recipe.combine.views(scaled) if views else [(1.0, scaled)]
     low = recipe.run.precision == "bfloat16"
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
-        parts = [net(prepared(recipe.prepare, fitted, view)).float() * weight for weight, view in seen]
-    return torch.stack(parts).sum(0).cpu()
+        parts = [net(prepared(recipe.prepare, fitted, view)).float() for _, view in seen]
+    return averaged(parts, [weight for weight, _ in seen], recipe.combine.mean).cpu()
 
 
 def load(path: Path, device: torch.device | None = None) -> Model:
@@ -185,7 +198,7 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
         _check_values(recipe, classes, deep_max, facts)
         fitted = tuple(_named(tensors, f"prepare.{i}.") for i in range(len(recipe.prepare)))
         with torch.device("meta"):  # a hostile header can ask for any width: nothing is allocated for it
-            net: nn.Module = recipe.net.build(recipe.data.channels, len(classes), recipe.activate.build)
+            net = bare_net(recipe, len(classes))
         net.load_state_dict(_named(tensors, "net."), assign=True)
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         model = Model(recipe, classes, net, fitted, deep_max, facts)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,16 @@ from typing import Any
 
 import yaml
 
+from convclinic.checks import Facts, check
 from convclinic.ground.errors import ConvclinicError
 from convclinic.kinds import Finding
 from convclinic.models.fast import Fast
-from convclinic.slots import FIXED, SLOTS, Input, Run, check_names, name_of, named, override, read_slot
+from convclinic.slots import FIXED, SLOTS, Input, Run, check_names, named, override, read_slot
 from convclinic.tricks.activate.gelu import GELU
 from convclinic.tricks.augment.flip import Flip
 from convclinic.tricks.combine.none import Single
 from convclinic.tricks.initialise.he import He
+from convclinic.tricks.normalise.own import Own
 from convclinic.tricks.optimise.sgd import SGD
 from convclinic.tricks.prepare.standardise import Standardise
 from convclinic.tricks.schedule.one_cycle import OneCycle
@@ -44,14 +47,16 @@ class Recipe:
     seed: int = 0
     data: Input = Input()
     net: Any = Fast()
+    normalise: Any = Own()
     activate: Any = GELU()
     prepare: tuple[Any, ...] = (Standardise(),)
     initialise: tuple[Any, ...] = (He(),)
+    balance: tuple[Any, ...] = ()
     augment: tuple[Any, ...] = (Flip(),)
     mix: tuple[Any, ...] = ()
     regularise: tuple[Any, ...] = ()
     optimise: Any = SGD()
-    schedule: Any = OneCycle()
+    schedule: tuple[Any, ...] = (OneCycle(),)
     average: Any = None
     combine: Any = Single()
     run: Run = Run()
@@ -105,31 +110,17 @@ class Recipe:
             recipe = dataclasses.replace(recipe, **{slot: value})
         return recipe
 
-    def check(self) -> list[Finding]:
-        """Clashes and misuse that show before training; empty when there are none."""
-        findings: list[Finding] = []
-        names = [name_of(trick) for trick in self.augment]
-        if "flip" in names and "alternating_flip" in names:
-            findings.append(
-                Finding(
-                    cause="tricks_clash",
-                    severity="warning",
-                    where="augment",
-                    summary="flip and alternating_flip undo each other's pattern",
-                    remedies=("augment without one of the two",),
-                )
-            )
-        if self.run.patience and self.schedule.factor(1.0) < 0.1:
-            findings.append(
-                Finding(
-                    cause="early_stopping_before_the_lr_falls",
-                    severity="warning",
-                    where="run.patience",
-                    summary="the schedule ends at a small LR, where most of the gain comes",
-                    remedies=("run.patience=0",),
-                )
-            )
-        return findings
+    def check(self, facts: Facts | None = None) -> list[Finding]:
+        """Clashes and misuse that show before training; empty when there are none.
+
+        `facts` about the data and the net let more rules be judged.
+        """
+        return check(self, facts)
+
+    def lr_factor(self, progress: float) -> float:
+        """What the LR is multiplied by at `progress` in [0, 1]: the product of all schedules."""
+        scales = (trick.scale(self.run.batch_size) for trick in self.schedule if hasattr(trick, "scale"))
+        return math.prod(scales) * math.prod(trick.factor(progress) for trick in self.schedule)
 
     def progress(self, step: int) -> float:
         """Share of training done when `step` updates are finished, in [0, 1]: what the schedule sees."""

@@ -77,14 +77,16 @@ class Slot:
 
 SLOTS: dict[str, Slot] = {
     "net": Slot("convclinic.models"),
+    "normalise": Slot("convclinic.tricks.normalise"),
     "activate": Slot("convclinic.tricks.activate"),
     "prepare": Slot("convclinic.tricks.prepare", many=True),
     "initialise": Slot("convclinic.tricks.initialise", many=True),
+    "balance": Slot("convclinic.tricks.balance", many=True),
     "augment": Slot("convclinic.tricks.augment", many=True),
     "mix": Slot("convclinic.tricks.mix", many=True),
     "regularise": Slot("convclinic.tricks.regularise", many=True),
     "optimise": Slot("convclinic.tricks.optimise"),
-    "schedule": Slot("convclinic.tricks.schedule"),
+    "schedule": Slot("convclinic.tricks.schedule", many=True),
     "average": Slot("convclinic.tricks.average", optional=True),
     "combine": Slot("convclinic.tricks.combine"),
 }
@@ -112,6 +114,8 @@ def read_slot(name: str, value: Any) -> Any:
         raise ConvclinicError(f"no slot '{name}' in a recipe", fix=nearest(str(name), SLOT_NAMES))
     slot = SLOTS[name]
     if slot.many:
+        if isinstance(value, str | dict):  # one trick alone
+            value = [value]
         if not isinstance(value, list | tuple):
             raise ConvclinicError(f"{name} must be a list of tricks, not {value!r}")
         return tuple(_read_choice(name, item) for item in value)

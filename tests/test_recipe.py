@@ -83,6 +83,9 @@ def test_what_is_left_out_keeps_its_default():
         Flip(p=0.1),
     )
     assert Recipe.from_dict({"average": None}).average is None
+    assert Recipe.from_dict({"augment": "shift", "schedule": {"name": "constant"}}) == Recipe(
+        augment=(Shift(),), schedule=(Constant(),)
+    )
 
 
 def test_the_hash_names_the_content():
@@ -105,7 +108,7 @@ def test_the_hash_names_the_content():
         ({"run": 3}, r"^run must be a mapping of options, not 3$"),
         ({"seed": "one"}, r"^seed must be int, not 'one'$"),
         ({"seed": True}, r"^seed must be int, not True$"),
-        ({"augment": "flip"}, r"^augment must be a list of tricks, not 'flip'$"),
+        ({"augment": 3}, r"^augment must be a list of tricks, not 3$"),
         ({"net": 3}, r"^net must be a mapping of options, not 3$"),
         ({"augment": [{"name": "flip", "p": 2.0}]}, r"flip\.p"),
         ({"data": {"height": 32.5}}, r"^data\.height must be int, not 32\.5$"),
@@ -145,7 +148,7 @@ def test_a_newer_format_is_told(version):
         (["optimise=adamw", "optimise.adamw.lr=0.01"], "optimise", AdamW(lr=0.01)),
         (["average=ema", "average=none"], "average", None),
         (["average=ema", "average="], "average", None),
-        (["schedule=constant"], "schedule", Constant()),
+        (["schedule=constant"], "schedule", (Constant(),)),
         (["optimise=adamw", "optimise.lr=1e-3"], "optimise", AdamW(lr=1e-3)),
         (["optimise=adamw", "optimise.lr=2E+0"], "optimise", AdamW(lr=2.0)),
     ],
@@ -255,7 +258,7 @@ def test_check_finds_clashes_and_nothing_else():
     assert clash[0].remedies
     early = dataclasses.replace(Recipe(), run=Run(patience=3))
     assert [finding.where for finding in early.check()] == ["run.patience"]
-    assert dataclasses.replace(early, schedule=Constant()).check() == []
+    assert dataclasses.replace(early, schedule=(Constant(),)).check() == []
 
 
 segments = st.lists(st.tuples(st.integers(1, 200), st.integers(0, 300)), max_size=4)

@@ -14,7 +14,7 @@ import typer  # noqa: E402
 
 from convclinic.ground.errors import ConvclinicError  # noqa: E402
 
-VERBS = ("fit", "check", "plan", "resume", "evaluate", "predict", "report", "demo")
+VERBS = ("fit", "check", "plan", "resume", "evaluate", "predict", "report", "study", "tricks", "demo")
 
 
 def build() -> typer.Typer:

@@ -7,6 +7,7 @@ from convclinic.cli.options import (
     Budget,
     Data,
     Device,
+    Force,
     Json,
     Out,
     Quiet,
@@ -26,6 +27,7 @@ def run(
     settings: Settings = None,
     device: Device = None,
     quiet: Quiet = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Train the best classifier the budget allows; every decision is stated with its reason."""
@@ -40,6 +42,7 @@ def run(
         settings=settings or (),
         device=device,
         quiet=quiet or as_json,
+        force=force,
         started=STARTED,
     )
     if as_json:

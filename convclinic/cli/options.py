@@ -23,6 +23,7 @@ Settings = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing but errors and the result.")]
+Force = Annotated[bool, typer.Option("--force", help="Train even a recipe that cannot succeed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 

@@ -11,6 +11,7 @@ from convclinic.cli.options import (
     Budget,
     Data,
     Device,
+    Force,
     Json,
     Out,
     Quiet,
@@ -30,6 +31,7 @@ def run(
     settings: Settings = None,
     device: Device = None,
     quiet: Quiet = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Say what `fit` would do and why, and write the recipe (to --out, or NAME-recipe.json here)."""
@@ -45,6 +47,7 @@ def run(
         settings=settings or (),
         device=device,
         quiet=quiet or as_json,
+        force=force,
     )
     if as_json:
         reasons = [dataclasses.asdict(reason) for reason in made.reasons]

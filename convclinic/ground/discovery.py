@@ -14,8 +14,8 @@ def adapters(package: str) -> dict[str, type[Any]]:
 
     A file whose name starts with an underscore is a helper and is passed over.
 
-    >>> sorted(adapters("convclinic.tricks.schedule"))[0]
-    'constant'
+    >>> "cosine" in adapters("convclinic.tricks.schedule")
+    True
     """
     found: dict[str, type[Any]] = {}
     folder = importlib.import_module(package)

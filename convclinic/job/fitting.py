@@ -50,6 +50,7 @@ def fit(
     settings: Sequence[str] = (),
     device: str | None = None,
     quiet: bool = False,
+    force: bool = False,
     started: float | None = None,
 ) -> Run:
     """Train the best classifier for `data` that the budget allows, and write everything into a run folder.
@@ -57,11 +58,12 @@ def fit(
     data: a folder of class folders, a CSV, idx or npz arrays, or an archive of these. budget: seconds, or
     text such as "10m", from start to report; None for a sensible default. out: the run folder, new or
     empty; None for `runs/<name>-<number>`. recipe: a Recipe or a file to follow instead of planning.
-    settings: changes such as "optimise.lr=0.1". started: the time.monotonic() from which the budget counts.
+    settings: changes such as "optimise.lr=0.1". force: train even a recipe that cannot succeed.
+    started: the time.monotonic() from which the budget counts.
 
     Raises ConvclinicError for anything wrong with the input, and Interrupted on Ctrl-C, when all is saved.
     """
-    wish = _wish(Path(data), budget, seed, recipe, settings, device, started)
+    wish = _wish(Path(data), budget, seed, recipe, settings, device, started, force)
     source = open_source(wish.data)
     target = place.new(Path(out) if out is not None else None, wish.data)
     with place.locked(target), _display(quiet) as display:
@@ -92,9 +94,10 @@ def plan(
     settings: Sequence[str] = (),
     device: str | None = None,
     quiet: bool = False,
+    force: bool = False,
 ) -> tuple[planner.Plan, Path | None]:
     """What `fit` would do and why; writes the recipe to `out` where one is given. Trains nothing."""
-    wish = _wish(Path(data), budget, seed, recipe, settings, device, None)
+    wish = _wish(Path(data), budget, seed, recipe, settings, device, None, force)
     with tempfile.TemporaryDirectory(prefix="convclinic-") as scratch, _display(quiet) as display:
         planned = make_plan(wish, open_source(wish.data), Path(scratch), display)
     path = Path(out) if out is not None else None
@@ -138,6 +141,7 @@ def _wish(
     settings: Sequence[str],
     device: str | None,
     started: float | None,
+    force: bool,
 ) -> Wish:
     check_names(settings)
     given = load(Path(recipe)) if isinstance(recipe, str | Path) else recipe
@@ -153,6 +157,7 @@ def _wish(
         settings=tuple(setting for setting in settings if not setting.startswith("seed")),
         device=choose_device(device),
         started=time.monotonic() if started is None else started,
+        force=force,
     )
 
 

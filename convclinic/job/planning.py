@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from convclinic.checks import Facts
 from convclinic.data.dataset import Dataset, assemble
 from convclinic.data.intake import Survey, survey
 from convclinic.data.sources import Source
@@ -16,6 +18,7 @@ from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.units import duration
 from convclinic.job.display import Display
 from convclinic.kinds import Finding
+from convclinic.model import bare_net
 from convclinic.models.compact import Compact
 from convclinic.planning import hardware as machine
 from convclinic.planning import planner
@@ -48,6 +51,7 @@ class Wish:
     settings: tuple[str, ...]
     device: torch.device
     started: float
+    force: bool = False
 
     @property
     def fixed_steps(self) -> bool:
@@ -86,19 +90,15 @@ def make_plan(wish: Wish, source: Source, folder: Path, display: Display) -> Pla
     size = (shape.height, shape.width, shape.channels)
     data = assemble(source, seen, size, folder, seed=wish.seed, progress=progress)
     display.update(1, 1, _checked(data))
-    for finding in data.findings:
-        if finding.severity != "info":
-            display.say(
-                f"  {finding.severity}: {finding.summary}"
-                + (f" ({finding.action})" if finding.action else "")
-            )
+    _say(data.findings, display)
     display.stage("plan")
     if wish.recipe is not None and wish.budget is None:
         recipe = wish.recipe.override(wish.settings)
         _refuse_unfit(recipe, len(data.classes))
         reasons = (Reason("recipe", wish.recipe.hash(), "given by the user; nothing was planned"),)
         plan = Plan(recipe, (*reasons, *_settings(wish)), 0.0, epochs(recipe, data))
-        planned = Planned(plan, data, hardware, (*data.findings, *recipe.check()), None, 0.0)
+        findings = (*data.findings, *_checked_recipe(wish, recipe, data, display))
+        planned = Planned(plan, data, hardware, findings, None, 0.0)
     else:
         planned = _plan(wish, data, shape, hardware, display)
     recipe = planned.plan.recipe
@@ -109,8 +109,8 @@ def make_plan(wish: Wish, source: Source, folder: Path, display: Display) -> Pla
 
 
 def planner_words(recipe: Recipe) -> str:
-    net = type(recipe.net).__name__.lower()
-    return f"{net} net {recipe.net.widths} at {recipe.data.height} x {recipe.data.width}"
+    options = ", ".join(str(value) for value in vars(recipe.net).values() if value)
+    return f"{name_of(recipe.net)} net ({options}) at {recipe.data.height} x {recipe.data.width}"
 
 
 def epochs(recipe: Recipe, data: Dataset) -> float:
@@ -149,9 +149,12 @@ def _plan(wish: Wish, data: Dataset, shape: Input, hardware: Hardware, display: 
             wish.recipe,
             (Reason("recipe", wish.recipe.hash(), "given; its steps fit the budget"),),
         )
-    recipe = recipe.override(wish.settings)
+    drafted, recipe = recipe, recipe.override(wish.settings)
+    if wish.recipe is None:
+        recipe, reasons = planner.around_net(recipe, reasons, wish.settings, drafted)
     reasons += _settings(wish)
     _refuse_unfit(recipe, len(data.classes))
+    findings = _checked_recipe(wish, recipe, data, display)
     budget = wish.budget or NO_BUDGET_SECONDS
     share = SPEED_SHARE * budget
     if wish.recipe is None and not any(s.startswith("net") for s in wish.settings):
@@ -176,12 +179,40 @@ def _plan(wish: Wish, data: Dataset, shape: Input, hardware: Hardware, display: 
         raise ConvclinicError(
             f"the budget of {duration(budget)} is too small: {error.message}", fix=error.fix
         ) from error
-    return Planned(plan, data, hardware, (*data.findings, *plan.recipe.check()), speed, closing)
+    return Planned(plan, data, hardware, (*data.findings, *findings), speed, closing)
 
 
 def _settings(wish: Wish) -> tuple[Reason, ...]:
     parted = [setting.partition("=") for setting in wish.settings]
     return tuple(Reason(key, value, "set by the user") for key, _, value in parted)
+
+
+def _say(findings: Sequence[Finding], display: Display) -> None:
+    for finding in findings:
+        if finding.severity != "info":
+            display.say(
+                f"  {finding.severity}: {finding.summary}"
+                + (f" ({finding.action})" if finding.action else "")
+            )
+
+
+def _checked_recipe(wish: Wish, recipe: Recipe, data: Dataset, display: Display) -> list[Finding]:
+    """What is wrong with the recipe for these data. Raises ConvclinicError where it cannot succeed, unless
+    the user insists."""
+    profile = data.profile
+    counts = tuple(profile.class_counts.get(name, 0) for name in data.classes)
+    with torch.device("meta"):
+        net = bare_net(recipe, len(data.classes))
+    findings = recipe.check(Facts(data.classes, profile.gray, profile.n_train, counts, net))
+    hopeless = [finding for finding in findings if finding.severity == "critical"]
+    if hopeless and not wish.force:
+        first = hopeless[0]
+        raise ConvclinicError(
+            f"this recipe cannot succeed: {first.summary}",
+            fix="; ".join(first.remedies) + "; or insist with --force",
+        )
+    _say(findings, display)
+    return findings
 
 
 def _refuse_unfit(recipe: Recipe, n_classes: int) -> None:

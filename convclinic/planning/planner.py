@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from convclinic.planning.orientation import MirrorTest
 from convclinic.planning.range_test import RangeResult
 from convclinic.planning.speed import Speed
 from convclinic.recipe import Recipe
-from convclinic.slots import Input, Run
+from convclinic.slots import Input, Run, name_of
 from convclinic.tricks.activate.gelu import GELU
 from convclinic.tricks.augment.alternating_flip import AlternatingFlip
 from convclinic.tricks.augment.colour_jitter import ColourJitter
@@ -41,6 +41,7 @@ from convclinic.tricks.combine.shift_views import ShiftViews
 from convclinic.tricks.initialise.dirac import Dirac
 from convclinic.tricks.initialise.he import He
 from convclinic.tricks.initialise.patch_whitening import PatchWhitening
+from convclinic.tricks.optimise.adamw import AdamW
 from convclinic.tricks.optimise.muon import Muon
 from convclinic.tricks.regularise.label_smoothing import LabelSmoothing
 from convclinic.tricks.schedule.linear import Linear
@@ -151,7 +152,7 @@ def _small(shape: Input, flips: bool, profile: Profile) -> Recipe:
         augment=(*((AlternatingFlip(),) if flips else ()), Shift(pixels=max(1, round(shape.height / 16)))),
         regularise=(LabelSmoothing(0.2),),
         optimise=Muon(lr=0.24 * scale, head_lr=1340.0 * scale, bias_lr=106.0 * scale),
-        schedule=Linear(),
+        schedule=(Linear(),),
         combine=ShiftViews() if flips else Single(),
         run=Run(batch_size=batch),
     )
@@ -159,14 +160,15 @@ def _small(shape: Input, flips: bool, profile: Profile) -> Recipe:
 
 def _photo(shape: Input, flips: bool) -> Recipe:
     sides = [(0.0, 0.5), (0.4, 0.75), (0.7, 1.0)]
+    colours = ColourJitter() if shape.channels == 3 else ColourJitter(saturation=0.0, hue=0.0)
     return Recipe(
         net=Compact(),
         activate=GELU(),
         initialise=(He(),),
-        augment=(ResizedCrop(), *((Flip(),) if flips else ()), ColourJitter()),
+        augment=(ResizedCrop(), *((Flip(),) if flips else ()), colours),
         regularise=(LabelSmoothing(0.1),),
         optimise=Muon(lr=0.1, head_lr=0.1, bias_lr=0.1, weight_decay=2.5e-8),
-        schedule=OneCycle(),
+        schedule=(OneCycle(),),
         average=EMA(),
         combine=FlipViews() if flips else Single(),
         run=Run(
@@ -176,6 +178,26 @@ def _photo(shape: Input, flips: bool) -> Recipe:
             ),
         ),
     )
+
+
+def around_net(
+    recipe: Recipe, reasons: tuple[Reason, ...], settings: Sequence[str], drafted: Recipe
+) -> tuple[Recipe, tuple[Reason, ...]]:
+    """Where `settings` chose another net than the drafted one: what only suits that one, replaced, unless the
+    settings chose it too."""
+    name = name_of(recipe.net)
+    if name == name_of(drafted.net):
+        return recipe, reasons
+    chosen = {setting.partition("=")[0].strip().partition(".")[0] for setting in settings}
+    sized = any(setting.strip().startswith("run.sizes") for setting in settings)
+    choices = {"initialise": ((He(),), "he"), "optimise": (AdamW(), "adamw")}
+    changes = {slot: choice for slot, (choice, _) in choices.items() if slot not in chosen}
+    if not sized:
+        recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, sizes=()))
+    kept = [reason for reason in reasons if reason.choice not in ("net", *changes)]
+    why = f"what was measured for the {name_of(drafted.net)} net need not suit {name}; this is safe for any"
+    more = [Reason(slot, choices[slot][1], why) for slot in changes]
+    return dataclasses.replace(recipe, **changes), (*kept, *more)
 
 
 def finish(

@@ -59,11 +59,11 @@ def range_test(
         patience=0,
         rescheduled=(),
     )
-    sweep = dataclasses.replace(recipe, run=run, schedule=Sweep(SPAN), average=None)
+    sweep = dataclasses.replace(recipe, run=run, schedule=(Sweep(SPAN),), average=None)
     factors: list[float] = []
     losses: list[float] = []
     for record in fit(sweep, data, start(sweep, data, device)):
-        factors.append(sweep.schedule.factor(sweep.progress(record.step - 1)))
+        factors.append(sweep.lr_factor(sweep.progress(record.step - 1)))
         losses.append(record.loss)
         if not math.isfinite(record.loss) or record.loss > 4 * min(losses) or record.step == steps:
             break  # before the loop's own last step, which would be evaluated: nobody needs that here

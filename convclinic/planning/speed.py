@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convclinic.data.dataset import Dataset
 from convclinic.loop import State, fit, size_at, start
-from convclinic.model import batches, forward
+from convclinic.model import bare_net, batches, forward
 from convclinic.recipe import Recipe
 
 FOREVER = 10**9
@@ -32,7 +32,7 @@ class Speed:
 def forward_operations(recipe: Recipe, n_classes: int, height: int, width: int) -> float:
     """Operations (2 per product) of one image's forward pass, counted on shapes alone."""
     with torch.device("meta"):
-        net = recipe.net.build(recipe.data.channels, n_classes, recipe.activate.build).eval()
+        net = bare_net(recipe, n_classes).eval()
         counter = FlopCounterMode(display=False)
         with counter:
             net(torch.zeros(1, recipe.data.channels, height, width))

@@ -21,6 +21,19 @@ SHARED = {
     "evaluate": {"--out", "--device", "--quiet", "--json"},
     "predict": {"--out", "--device", "--quiet", "--json", "--csv"},
     "report": {"--out", "--quiet", "--json"},
+    "study": {
+        "--data",
+        "--net",
+        "--seeds",
+        "--budget",
+        "--only",
+        "--out",
+        "--set",
+        "--device",
+        "--quiet",
+        "--json",
+    },
+    "tricks": {"--json"},
     "demo": {"--budget", "--out", "--seed", "--device", "--quiet", "--json"},
 }
 LOADED = """

@@ -36,6 +36,13 @@ def adapter(slot: str, name: str) -> Any:
     return adapters(f"convclinic.tricks.{slot}")[name]
 
 
+def ready(slot: str, name: str, channels: int = 3, **options: Any) -> Any:
+    """The trick, fitted on the contract's batch where it is an augmentation that learns from the images."""
+    trick = adapter(slot, name)(**options)
+    fits = slot == "augment" and hasattr(trick, "fit")
+    return trick.fit([batch(channels=channels).images]) if fits else trick
+
+
 def batch(n: int = 10, channels: int = 3, epoch: int = 0, as_float: bool = False) -> Batch:
     """Images of the kind that the slot is given, with soft targets."""
     rng = generator(0, "contract")
@@ -56,7 +63,10 @@ def equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 
 def effect(trick: Any, given: Batch, params: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """What the trick makes of the batch: its map, or the images (and targets)."""
-    kind = getattr(trick, "kind", trick.slot)
+    kind: str = trick.kind if getattr(trick, "slot", "augment") == "augment" else trick.slot
+    if kind == "policy":
+        parts = trick.parts(params)
+        return tuple(value for part, own in parts for value in effect(part, given, own))
     if kind == "geometry":
         return (trick.matrix(params, 12, 16),)
     if kind == "colour":
@@ -69,8 +79,11 @@ def effect(trick: Any, given: Batch, params: Mapping[str, Tensor]) -> tuple[Tens
 
 def nothing(trick: Any, given: Batch) -> tuple[Tensor, ...]:
     """The effect of a trick that is off."""
-    kind = getattr(trick, "kind", trick.slot)
+    kind: str = trick.kind if getattr(trick, "slot", "augment") == "augment" else trick.slot
     n, c = given.images.shape[:2]
+    if kind == "policy":
+        parts = trick.parts(trick.sample(generator(0), given))
+        return tuple(value for part, _ in parts for value in nothing(part, given))
     if kind == "geometry":
         return (torch.eye(3, dtype=torch.float64).repeat(n, 1, 1),)
     if kind == "colour":
@@ -128,9 +141,9 @@ def test_off_is_the_identity(slot: str, name: str) -> None:
     kind = adapter(slot, name)
     if not hasattr(kind, "OFF"):
         pytest.skip("has no setting that means off")
-    trick = kind(**kind.OFF)
     for channels in (1, 3):
         given = batch(channels=channels, as_float=True)
+        trick = ready(slot, name, channels, **kind.OFF)
         made = effect(trick, given, trick.sample(generator(0, name), given))
         for got, wanted in zip(made, nothing(trick, given), strict=True):
             assert torch.equal(got.to(wanted.dtype), wanted)
@@ -158,7 +171,7 @@ def test_draws_lie_on_the_cpu_one_row_per_image(slot: str, name: str) -> None:
 @of_slot("augment", "mix")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_replays_without_touching_what_it_was_given(slot: str, name: str, channels: int) -> None:
-    trick = adapter(slot, name)()
+    trick = ready(slot, name, channels)
     given = batch(channels=channels, as_float=True)
     images, targets = given.images.clone(), given.targets.clone()
     params = trick.sample(generator(0, name), given)
@@ -172,7 +185,7 @@ def test_replays_without_touching_what_it_was_given(slot: str, name: str, channe
 @of_slot("augment", "mix")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_type_device_and_shape_are_kept(slot: str, name: str, channels: int) -> None:
-    trick = adapter(slot, name)()
+    trick = ready(slot, name, channels)
     given = batch(channels=channels, as_float=True)
     made = effect(trick, given, trick.sample(generator(0, name), given))
     for got, wanted in zip(made, nothing(trick, given), strict=True):
@@ -184,7 +197,7 @@ def test_type_device_and_shape_are_kept(slot: str, name: str, channels: int) -> 
 
 @of_slot("augment", "mix")
 def test_the_order_of_the_batch_does_not_matter(slot: str, name: str) -> None:
-    trick = adapter(slot, name)()
+    trick = ready(slot, name)
     given = batch(as_float=True)
     params = trick.sample(generator(0, name), given)
     order = torch.randperm(10, generator=generator(1))
@@ -214,5 +227,5 @@ def test_views_are_weighted_pictures_of_the_same_kind(slot: str, name: str, chan
     for (weight, view), (same, repeated) in zip(first, again, strict=True):
         assert weight == same > 0
         assert torch.equal(view, repeated)
-        assert view.shape == kept.shape and view.dtype == kept.dtype and view.device == kept.device
+        assert view.shape[:2] == kept.shape[:2] and view.dtype == kept.dtype and view.device == kept.device
     assert torch.equal(given.images, kept)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 Maps: TypeAlias = Float[Tensor, "b 3 3"]
 Params: TypeAlias = Mapping[str, Tensor]  # kinds.Params, for files that have torch at hand anyway
+BORDERS = ("reflect", "zero")  # what an image shows beyond its border: its mirror image, or black
 
 
 def identity(n: int) -> Maps:

@@ -2,8 +2,9 @@
 
 The order is the written one within each kind, and geometry, colour, pixels between the kinds: all geometry
 is one resampling, all colour one affine map of each pixel together with the division by 255, one clamp to
-[0, 1] ends them, and tricks of pixels such as cutout follow. Everything random is drawn first, on the CPU
-from each trick's own generator, so the draws are the same on every device and with any number of threads.
+[0, 1] ends them, and tricks of pixels such as cutout follow; a policy such as RandAugment is taken apart into
+the three kinds. Everything random is drawn first, on the CPU from each trick's own generator, so the draws
+are the same on every device and with any number of threads.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from convclinic.ground.errors import ConvclinicError
-from convclinic.kinds import Batch, Colour, Geometry, Pixels
+from convclinic.kinds import Batch, Colour, Geometry, Pixels, Policy
+from convclinic.tricks.augment._border import on_black
 from convclinic.tricks.augment._maps import identity
 from convclinic.tricks.augment._resample import Resampler, resampler, resize
 from convclinic.tricks.augment._threads import own_threads, parts, shared_out
@@ -27,6 +29,7 @@ __all__ = ["augment", "draw", "in_order", "replay", "resize"]
 
 Drawn: TypeAlias = "tuple[object, Mapping[str, Tensor]]"
 KINDS = ("geometry", "colour", "pixels")
+RANK = {"policy": 0} | {kind: place for place, kind in enumerate(KINDS)}  # a policy begins with geometry
 BLOCK = 8  # pixels per row of the colour product: a 3x3 matrix alone is too small for a matrix library
 
 
@@ -45,29 +48,25 @@ def augment(
 
 
 def in_order(tricks: Sequence[object]) -> tuple[object, ...]:
-    """The tricks in the order in which they work: by kind, and as written within a kind."""
-    for trick in tricks:
-        if getattr(trick, "kind", None) not in KINDS:
-            raise ConvclinicError(
-                f"{type(trick).__name__} is no augmentation: its kind must be one of {', '.join(KINDS)}",
-                fix="take one that `convclinic tricks` lists under augment",
-            )
-    return tuple(sorted(tricks, key=lambda trick: KINDS.index(_kind(trick))))
+    """The tricks in the order in which they begin to work: by kind, and as written within a kind."""
+    return tuple(sorted(_known(tricks), key=lambda trick: RANK[_kind(trick)]))
 
 
 def draw(
     batch: Batch, tricks: Sequence[object], rng_for: Callable[[str], torch.Generator]
 ) -> tuple[Drawn, ...]:
-    """Everything random about this batch: each trick, in order of work, beside its parameters."""
+    """Everything random about this batch: each trick or part of a policy, in order of work, and how."""
     drawn: list[Drawn] = []
     seen: dict[str, int] = {}
     with own_threads(torch.device("cpu")):
-        for trick in in_order(tricks):
+        for trick in _known(tricks):
             name = type(trick).__module__.rpartition(".")[2]
             seen[name] = seen.get(name, 0) + 1
             rng = rng_for(name if seen[name] == 1 else f"{name}.{seen[name]}")
-            drawn.append((trick, cast(Any, trick).sample(rng, batch)))
-    return tuple(drawn)
+            params = cast(Any, trick).sample(rng, batch)
+            policy = _kind(trick) == "policy"
+            drawn.extend(cast(Policy, trick).parts(params) if policy else [(trick, params)])
+    return tuple(sorted(drawn, key=lambda item: RANK[_kind(item[0])]))
 
 
 def replay(batch: Batch, drawn: Sequence[Drawn], size: tuple[int, int]) -> Batch:
@@ -91,6 +90,16 @@ def replay(batch: Batch, drawn: Sequence[Drawn], size: tuple[int, int]) -> Batch
     return replace(batch, images=out)
 
 
+def _known(tricks: Sequence[object]) -> Sequence[object]:
+    for trick in tricks:
+        if getattr(trick, "kind", None) not in RANK:
+            raise ConvclinicError(
+                f"{type(trick).__name__} is no augmentation: its kind must be one of {', '.join(RANK)}",
+                fix="take one that `convclinic tricks` lists under augment",
+            )
+    return tricks
+
+
 def _kind(trick: object) -> str:
     return cast(Any, trick).kind
 
@@ -107,7 +116,9 @@ def _mover(images: UInt8[Tensor, "b c H W"], drawn: Sequence[Drawn], size: tuple
         maps = maps @ cast(Geometry, trick).matrix(params, *frame).double()
         if getattr(trick, "reframes", False):  # a crop fills the output: what follows counts its pixels
             frame = size
-    return resampler(images, maps, size)
+    seen = resampler(images, maps, size)
+    zero = any(getattr(trick, "border", None) == "zero" for trick, _ in drawn)
+    return on_black(seen, maps, size) if zero else seen
 
 
 def _colour(images: Num[Tensor, "b c h w"], drawn: Sequence[Drawn], out: Float[Tensor, "b c h w"]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Num, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -46,7 +46,12 @@ def resampler(images: UInt8[Tensor, "b c H W"], maps: Maps, size: tuple[int, int
     2 whole-pixel boxes inside the image: cut out and antialiased, the filter stops at the box's edge (uint8);
     3 other boxes: antialiased with weights of their own, the filter sees beyond the box's edge (float);
     4 anything else: two-tap interpolation, after shrinking by what every image of the batch shrinks (float).
+    Images turned by a quarter go the way that they would go without the turn, and are transposed at its end.
     """
+    turned = _turned(maps)
+    if size[0] == size[1] and bool(turned.any()):
+        straight = resampler(images, torch.where(turned[:, None, None], maps[:, :, [1, 0, 2]], maps), size)
+        return lambda share: _transposed(straight(share), turned[share])
     height, width = images.shape[-2:]
     if not _axis_aligned(maps):
         mid = _shrunk(images, maps, size) if _affine(maps) else (height, width)
@@ -85,12 +90,25 @@ def _axis_aligned(maps: Maps) -> bool:
     return _affine(maps) and bool((maps[:, [0, 1], [1, 0]].abs() < 1e-9).all())
 
 
+def _turned(maps: Maps) -> Bool[Tensor, " b"]:
+    """Which images have the input's columns as their rows, and nothing else."""
+    straight, crossed = maps[:, [0, 1], [0, 1]].abs(), maps[:, [0, 1], [1, 0]].abs()
+    return ((straight < 1e-9) & (crossed > 1e-9)).all(1) & _affine(maps)
+
+
 def _boxes(maps: Maps, height: int, width: int) -> Float[Tensor, "b 4"]:
     """Edges in input pixels of what each image shows: y of output row 0, of its end, the same for x."""
     scale, move = maps[:, [1, 0], [1, 0]], maps[:, [1, 0], [2, 2]]
     side = maps.new_tensor([height, width]) / 2
     start, end = (move - scale + 1) * side, (move + scale + 1) * side
     return torch.stack([start, end], 2).flatten(1)
+
+
+def _transposed(images: Num[Tensor, "b c n n"], turned: Bool[Tensor, " b"]) -> Num[Tensor, "b c n n"]:
+    where = turned.nonzero()[:, 0].to(images.device)
+    out = images.clone()
+    out[where] = images[where].transpose(2, 3)
+    return out
 
 
 def _sized(images: UInt8[Tensor, "b c H W"], size: tuple[int, int]) -> UInt8[Tensor, "b c h w"]:

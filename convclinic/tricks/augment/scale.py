@@ -1,8 +1,9 @@
-"""Scale: zoom in or out about the centre, the border filled by reflection when zooming out.
+"""Scale: zoom in or out about the centre, the border filled by reflection or black when zooming out.
 
 Formula   (x, y)_in = (x, y)_out / s,   ln s ~ U(-ln(1 + amount), ln(1 + amount)), drawn for each image
 Shapes    images (b, c, h, w); factor (b,) = s; maps (b, 3, 3)
-Strength  amount in [0, 4]; 0 is off; 0.1 to 0.3 is usual: as many images shrink as grow
+Strength  amount in [0, 4]; 0 is off; 0.1 to 0.3 is usual: as many images shrink as grow;
+          border "reflect" or "zero" (black; it then holds for all geometry of the batch)
 Helps     things seen from various distances, when a resized crop would lose them
 Hurts     classes told apart by size
 Clashes   resized_crop (it scales already)
@@ -21,8 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convclinic.kinds import Batch
-from convclinic.tricks.augment._check import within
-from convclinic.tricks.augment._maps import Maps, Params, scale_and_move
+from convclinic.tricks.augment._check import one_of, within
+from convclinic.tricks.augment._maps import BORDERS, Maps, Params, scale_and_move
 
 
 def sample(rng: torch.Generator, n: int, amount: float) -> dict[str, Tensor]:
@@ -44,9 +45,11 @@ class Scale:
     kind: ClassVar[Literal["geometry"]] = "geometry"
     OFF: ClassVar[dict[str, object]] = {"amount": 0.0}
     amount: float = 0.2
+    border: str = "reflect"
 
     def __post_init__(self) -> None:
         within("scale.amount", self.amount, 0, 4)
+        one_of("scale.border", self.border, BORDERS)
 
     def sample(self, rng: torch.Generator, batch: Batch) -> Params:
         return sample(rng, len(batch.images), self.amount)

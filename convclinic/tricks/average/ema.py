@@ -22,6 +22,7 @@ import torch
 
 from convclinic.ground.errors import ConvclinicError
 from convclinic.kinds import State
+from convclinic.tricks.average._move import move
 
 
 def decay_at(step: int, decay: float) -> float:
@@ -31,19 +32,6 @@ def decay_at(step: int, decay: float) -> float:
     (0.1, 0.9, 0.999)
     """
     return min(decay, (1 + step) / (10 + step))
-
-
-def move(averaged: State, current: State, share: float) -> None:
-    """Go `share` of the way from `averaged` to `current`, in place; integer tensors go all of it."""
-    floats = [name for name, tensor in averaged.items() if tensor.is_floating_point()]
-    if floats:
-        # one call for all tensors: private by name, yet what torch's own averaging calls
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-            [averaged[name] for name in floats], [current[name] for name in floats], share
-        )
-    for name, tensor in averaged.items():
-        if not tensor.is_floating_point():
-            tensor.copy_(current[name])
 
 
 @dataclass(frozen=True)

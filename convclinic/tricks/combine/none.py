@@ -26,6 +26,7 @@ def views(images: Tensor) -> list[tuple[float, Tensor]]:
 @dataclass(frozen=True)
 class Single:
     slot: ClassVar[str] = "combine"
+    mean: ClassVar[str] = "logits"  # one view is its own mean
 
     def views(self, images: Tensor) -> list[tuple[float, Tensor]]:
         return views(images)

@@ -2,7 +2,7 @@
 
 Formula   p(x) = 1/2 g(x) + 1/4 g(up-left(x)) + 1/4 g(down-right(x)),   g(x) = 1/2 f(x) + 1/2 f(flip(x))
 Shapes    images (b, c, h, w), any type; six views of the same shape
-Strength  none to set; `none` is off
+Strength  none to set; `none` is off. mean: what is averaged, logits (the source's) or probabilities
 Helps     small images (32 pixels) and nets trained with flips and shifts
 Hurts     where left and right tell classes apart; prediction takes six times as long
 Clashes   a net trained without flips
@@ -19,6 +19,8 @@ from typing import ClassVar
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
+
+from convclinic.tricks.combine._mean import check_mean
 
 WINDOWS = ((0.5, 0), (0.25, -1), (0.25, 1))  # weight, and the window's move down and right in pixels
 
@@ -43,6 +45,10 @@ def views(images: Shaped[Tensor, "b c h w"]) -> list[tuple[float, Tensor]]:
 @dataclass(frozen=True)
 class ShiftViews:
     slot: ClassVar[str] = "combine"
+    mean: str = "logits"
+
+    def __post_init__(self) -> None:
+        check_mean("shift_views", self.mean)
 
     def views(self, images: Tensor) -> list[tuple[float, Tensor]]:
         return views(images)

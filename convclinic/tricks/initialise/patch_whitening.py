@@ -91,7 +91,7 @@ class PatchWhitening:
         if not isinstance(whiten, nn.Conv2d):
             raise ConvclinicError(
                 "patch_whitening needs a net whose first convolution is named `whiten`",
-                fix="leave it out, or choose a net with a whitening layer such as airnet",
+                fix="leave it out, or choose a net with a whitening layer such as fast",
             )
         kernel, channels = whiten.kernel_size[0], images.shape[1]
         wanted = (2 * channels * kernel**2, channels, kernel, kernel)

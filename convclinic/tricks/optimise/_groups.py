@@ -44,3 +44,9 @@ def check_range(trick: str, option: str, value: float, below: float = float("inf
     if not 0 <= value < below:
         allowed = "0 or more" if below == float("inf") else f"in [0, {below:g})"
         raise ConvclinicError(f"{trick}'s {option} must be {allowed}, not {value}")
+
+
+def check_positive(trick: str, option: str, value: float, usual: str) -> None:
+    """Raises ConvclinicError unless 0 < value < infinity."""
+    if not 0 < value < float("inf"):
+        raise ConvclinicError(f"{trick}'s {option} must be above 0, not {value}", fix=f"{usual} is usual")

@@ -22,8 +22,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from convclinic.ground.errors import ConvclinicError
-from convclinic.tricks.optimise._groups import check_range, decayed
+from convclinic.tricks.optimise._groups import check_positive, check_range, decayed
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,7 @@ class AdamW:
         check_range("adamw", "weight_decay", self.weight_decay)
         check_range("adamw", "beta1", self.beta1, below=1.0)
         check_range("adamw", "beta2", self.beta2, below=1.0)
-        if not self.eps > 0:
-            raise ConvclinicError(f"adamw's eps must be above 0, not {self.eps}", fix="1e-8 is usual")
+        check_positive("adamw", "eps", self.eps, usual="1e-8")
 
     def build(self, net: nn.Module) -> torch.optim.Optimizer:
         """torch's optimiser over the trainable parameters. Raises ConvclinicError when there are none."""

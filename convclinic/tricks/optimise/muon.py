@@ -128,8 +128,13 @@ class MuonOptimizer(torch.optim.Optimizer):
 
 
 def sort(net: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """The trainable parameters by their part: filters, head, whiten, biases and slopes."""
-    linear = [module.weight for module in net.modules() if isinstance(module, nn.Linear)]
+    """The trainable parameters by their part: filters, head, whiten, biases and slopes.
+
+    The head is the last linear layer, or the last convolution of a net that has none.
+    """
+    modules = list(net.modules())
+    heads = [module.weight for module in modules if isinstance(module, nn.Linear)]
+    heads = heads or [module.weight for module in modules if isinstance(module, nn.Conv2d)]
     first = getattr(net, "whiten", None)
     frozen = isinstance(first, nn.Conv2d) and not first.weight.requires_grad
     parts: dict[str, list[nn.Parameter]] = {
@@ -138,7 +143,7 @@ def sort(net: nn.Module) -> dict[str, list[nn.Parameter]]:
     for name, p in net.named_parameters():
         if not p.requires_grad:
             continue
-        if linear and p is linear[-1]:
+        if heads and p is heads[-1]:
             part = "head"
         elif p.ndim >= 2:
             part = "filters"

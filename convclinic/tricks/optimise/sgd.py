@@ -1,14 +1,17 @@
-"""SGD: step against the gradient, with a momentum that remembers earlier ones.
+"""SGD: step against the gradient; with momentum, along a fading sum of the gradients so far.
 
 Formula   d = g + weight_decay w;   v <- momentum v + d;   w <- w - lr (d + momentum v) with Nesterov's
-          momentum, and w <- w - lr v without
+          momentum, and w <- w - lr v with the classical one; without momentum both are w <- w - lr d
 Shapes    weights with two axes or more are decayed; biases, norms and PReLU slopes are not
-Strength  lr >= 0; momentum in [0, 1), 0 is off; weight_decay >= 0, 0 is off. 0.1, 0.9 and 5e-4 are usual
-          for nets with batch normalisation, a tenth of that LR or less for nets without
+Strength  lr >= 0; momentum in [0, 1), 0 is off (plain SGD); nesterov true or false (classical); weight_decay
+          >= 0, 0 is off. 0.1, 0.9 and 5e-4 are usual for nets with batch normalisation, a tenth of that LR or
+          less for nets without
 Helps     the best final scores of residual nets, once LR and schedule are right
 Hurts     badly scaled nets (no normalisation, poor initialisation), where AdamW forgives more
 Clashes   nothing
-Source    Sutskever et al., On the Importance of Initialization and Momentum in Deep Learning, 2013, in the
+Source    plain: Robbins and Monro, A Stochastic Approximation Method, 1951; classical momentum: Polyak, Some
+          Methods of Speeding up the Convergence of Iteration Methods, 1964; Nesterov's, 1983, as in
+          Sutskever et al., On the Importance of Initialization and Momentum in Deep Learning, 2013. In the
           form of torch.optim.SGD, whose LR multiplies the momentum too; g is the mean over the batch
 """
 

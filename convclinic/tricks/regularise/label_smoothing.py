@@ -12,7 +12,7 @@ Source    Szegedy et al., Rethinking the Inception Architecture, 2016 (2015), ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -33,6 +33,7 @@ def smooth(targets: Float[Tensor, "b k"], smoothing: float) -> Float[Tensor, "b 
 @dataclass(frozen=True)
 class LabelSmoothing:
     slot: ClassVar[str] = "regularise"
+    kind: ClassVar[Literal["targets"]] = "targets"
     OFF: ClassVar[dict[str, object]] = {"smoothing": 0.0}
     smoothing: float = 0.1
 

@@ -3,7 +3,7 @@
 Formula   factor(t) = 1
 Shapes    progress t in [0, 1] -> factor 1
 Strength  none: this is what the other schedules are when they are off
-Helps     finding a first LR, sanity checks, averaging of weights, reduce on plateau
+Helps     finding a first LR, sanity checks, averaging of weights; plateau alone does the rest
 Hurts     the final score: without decay the weights keep jumping around the minimum
 Clashes   nothing
 Source    Robbins and Monro, A Stochastic Approximation Method, 1951, for why a decay is needed

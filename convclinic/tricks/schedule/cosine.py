@@ -5,7 +5,7 @@ Shapes    progress t in [0, 1] -> factor in [end, 1]
 Strength  end in [0, 1]; 1 is off; 0 is usual
 Helps     the usual choice for medium and long runs
 Hurts     runs that stop early or are extended: the fall is timed for the planned length
-Clashes   reduce on plateau (two hands on one LR)
+Clashes   plateau (both lower the LR, and their factors are multiplied)
 Source    Loshchilov and Hutter, SGDR, 2017 (2016), arXiv:1608.03983, equation 5, one period, no restart
 """
 

@@ -5,7 +5,7 @@ Shapes    progress t in [0, 1] -> factor in [end, 1]
 Strength  end in [0, 1]; 1 is off; 0 is usual
 Helps     short budgets: among the best and without a knob to set
 Hurts     runs that are to be extended later: a factor of 0 is the end
-Clashes   reduce on plateau (two hands on one LR)
+Clashes   plateau (both lower the LR, and their factors are multiplied)
 Source    Jordan, 94% on CIFAR-10 in 3.29 seconds, 2024, arXiv:2404.00498; Defazio et al., When, Why
           and How Much? Adaptive Learning Rate Scheduling by Refinement, 2023, arXiv:2310.07831
 """

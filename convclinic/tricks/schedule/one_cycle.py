@@ -7,7 +7,7 @@ Strength  start and end in [0, 1], both 1 is off; warmup, the share of training 
           0 is linear decay, and end = 0 is linear decay after a warm-up
 Helps     high peak LRs, large batches, deep nets at the start: the first steps are the most dangerous ones
 Hurts     very short runs, when much of them is warm-up
-Clashes   reduce on plateau (two hands on one LR)
+Clashes   plateau (both lower the LR, and their factors are multiplied); warm_up (it has a rise of its own)
 Source    Smith, A Disciplined Approach to Neural Network Hyper-Parameters, 2018, arXiv:1803.09820 (momentum
           is not cycled here); the defaults 0.23, 0.2 and 0.07 are Jordan's, 2024, arXiv:2404.00498
 """

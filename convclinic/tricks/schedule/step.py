@@ -5,7 +5,7 @@ Shapes    progress t in [0, 1] -> factor in (0, 1]
 Strength  gamma in (0, 1]; 1 is off, and so are no milestones; 0.1 at 1/2 and 3/4 is usual
 Helps     comparing with older papers; seeing in the curves what a drop does
 Hurts     short budgets: the best score comes only after the last drop
-Clashes   reduce on plateau (two hands on one LR)
+Clashes   plateau (both lower the LR, and their factors are multiplied)
 Source    He et al., Deep Residual Learning, 2016 (2015), arXiv:1512.03385, section 4.2: a tenth at 32k and
           48k of 64k iterations
 """

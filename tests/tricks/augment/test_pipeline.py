@@ -184,7 +184,7 @@ def test_each_trick_draws_from_its_own_stream() -> None:
 
     alone = draw(batch, (Flip(),), rng_for)
     among = draw(batch, (Cutout(), Shift(), Cutout(), Flip()), rng_for)
-    assert asked == ["flip", "shift", "flip", "cutout", "cutout.2"]
+    assert sorted(asked) == ["cutout", "cutout.2", "flip", "flip", "shift"]
     assert torch.equal(alone[0][1]["flip"], among[1][1]["flip"])
     assert not torch.equal(among[2][1]["centre"], among[3][1]["centre"])
 

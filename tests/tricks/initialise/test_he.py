@@ -1,8 +1,10 @@
 import math
 
+import pytest
 import torch
 from torch import nn
 
+from convclinic.ground.errors import ConvclinicError
 from convclinic.tricks.initialise.he import He, he_normal
 
 IMAGES = torch.zeros(1, 3, 8, 8)
@@ -58,3 +60,24 @@ def test_same_generator_same_bits_and_gain_scales():
     assert torch.equal(weights(3, 1.0), weights(3, 1.0))
     assert not torch.equal(weights(3, 1.0), weights(4, 1.0))
     torch.testing.assert_close(weights(3, 2.0), 2 * weights(3, 1.0))
+
+
+def test_the_default_draws_are_randn_times_root_2_over_n_in_module_order():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Flatten(), nn.Linear(2, 5))
+    He().apply(net, rng(), IMAGES, math.sqrt(2))
+    draws = rng()
+    for layer, n in [(net[0], 27), (net[2], 4), (net[4], 2)]:
+        expected = torch.randn(layer.weight.shape, generator=draws) * (math.sqrt(2) / math.sqrt(n))
+        assert torch.equal(layer.weight.data, expected)
+
+
+def test_uniform_equals_torch_kaiming_uniform():
+    net = nn.Sequential(nn.Conv2d(8, 16, 3))
+    He(distribution="uniform").apply(net, rng(), IMAGES, math.sqrt(2))
+    theirs = nn.init.kaiming_uniform_(torch.empty(16, 8, 3, 3), nonlinearity="relu", generator=rng())
+    torch.testing.assert_close(net[0].weight.data, theirs)
+
+
+def test_an_unknown_distribution_is_explained():
+    with pytest.raises(ConvclinicError, match="did you mean 'uniform'"):
+        He(distribution="uniforms")

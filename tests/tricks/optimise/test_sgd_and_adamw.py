@@ -66,6 +66,18 @@ def test_golden_step_of_nesterov_by_hand():
         assert net.weight.item() == pytest.approx(expected)
 
 
+def test_golden_steps_without_nesterov_by_hand():
+    # as above; plain: w = 1 - 0.1 x 2 = 0.8, then 0.6; Polyak's momentum: v = 2, w = 0.8; v = 3.8, w = 0.42
+    for momentum, expected in [(0.0, (0.8, 0.6)), (0.9, (0.8, 0.42))]:
+        net = nn.Linear(1, 1, bias=False).double()
+        nn.init.ones_(net.weight)
+        optimiser = SGD(lr=0.1, momentum=momentum, nesterov=False, weight_decay=0.0).build(net)
+        for value in expected:
+            net.weight.grad = torch.full((1, 1), 2.0, dtype=torch.float64)
+            optimiser.step()
+            assert net.weight.item() == pytest.approx(value)
+
+
 @pytest.mark.parametrize("kind", [SGD, AdamW])
 def test_groups_decay_weights_only_and_leave_frozen_ones_out(kind):
     net = tiny()

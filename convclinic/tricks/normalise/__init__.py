@@ -1,0 +1,1 @@
+"""What stands between each convolution and its activation."""

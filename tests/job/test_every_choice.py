@@ -1,0 +1,107 @@
+"""Whatever stands in a slot trains, is saved half-way, and goes on exactly as if nothing had been."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from making import photos
+
+from convclinic import checkpoint, loop
+from convclinic.data.dataset import Dataset, assemble
+from convclinic.data.sources import open_source
+from convclinic.data.survey import survey
+from convclinic.ground.discovery import adapters
+from convclinic.models.compact import Compact
+from convclinic.recipe import Input, Recipe, Run
+from convclinic.slots import SLOTS
+from convclinic.tricks.initialise.he import He
+
+CPU = torch.device("cpu")
+SIDE = 32
+FOUND = [(slot, name) for slot, kind in SLOTS.items() for name in adapters(kind.package)]
+# options that make a large net small, or a trick act within a few steps
+SMALL: dict[str, dict[str, Any]] = {
+    "vgg": {"depth": 11, "head": 16, "width": 0.125},
+    "alexnet": {"width": 0.125, "head": 16},
+    "nin": {"width": 0.125},
+    "googlenet": {"width": 0.25},
+    "fast": {"widths": (8, 8, 8)},
+    "compact": {"widths": (8, 16)},
+    "resnet_cifar": {"depth": 20},
+    "resnet": {"depth": 18, "width": 0.125},
+    "plateau": {"patience": 1},
+    "l1": {"strength": 0.1},
+}
+OTHER_SIDES = {
+    "alexnet": 96,
+    "pca": 16,
+    "pca_whitening": 16,
+    "zca": 16,
+}  # the last three take axes of all pixels
+
+
+@pytest.fixture(scope="module")
+def data_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("every")
+    source = open_source(photos(folder / "photos", per_class=24, side=SIDE))
+    made: dict[int, Dataset] = {}
+
+    def get(side: int) -> Dataset:
+        if side not in made:
+            target: Path = folder / str(side)
+            target.mkdir()
+            made[side] = assemble(source, survey(source, seed=0), (side, side, 3), target, seed=0)
+        return made[side]
+
+    return get
+
+
+def recipe_with(slot: str, name: str) -> Recipe:
+    adapter = adapters(SLOTS[slot].package)[name]
+    known = {field.name for field in dataclasses.fields(adapter)}
+    choice = adapter(**{k: v for k, v in SMALL.get(name, {}).items() if k in known})
+    side = OTHER_SIDES.get(name, SIDE)
+    plain = dataclasses.replace(
+        tiny.RECIPE,
+        data=Input(side, side, 3),
+        # a net with every kind of place for noise, but for small sides
+        net=Compact(widths=(8, 16)) if side >= SIDE else tiny.RECIPE.net,
+        initialise=(He(),),
+        run=Run(steps=4, batch_size=8, evaluate_every=2),
+    )
+    if name == "patch_whitening":
+        plain = dataclasses.replace(plain, net=tiny.RECIPE.net)
+    return dataclasses.replace(plain, **{slot: (choice,) if SLOTS[slot].many else choice})
+
+
+@pytest.mark.parametrize(("slot", "name"), FOUND, ids=[f"{slot}-{name}" for slot, name in FOUND])
+def test_it_trains_and_goes_on_exactly_from_a_checkpoint(
+    slot: str, name: str, data_of: Any, tmp_path: Path
+) -> None:
+    recipe = recipe_with(slot, name)
+    data = data_of(recipe.data.height)
+    state = loop.start(recipe, data, CPU)
+    before = [p.detach().clone() for p in state.net.parameters()]
+    whole = []
+    for record in loop.fit(recipe, data, state):
+        whole.append(record)
+        if record.step == 2:
+            checkpoint.save(state, recipe, tmp_path / "middle.safetensors")
+    assert [record.step for record in whole] == [1, 2, 3, 4]
+    assert all(torch.isfinite(torch.tensor(record.loss)) for record in whole)
+    assert whole[-1].val_accuracy is not None
+    if (slot, name) != ("initialise", "zero"):  # where the zeros block every gradient but the last layer's
+        moved = [not torch.equal(a, b) for a, b in zip(before, state.net.parameters(), strict=True)]
+        assert sum(moved) > len(moved) // 2
+    again = checkpoint.restore(recipe, data, CPU, tmp_path / "middle.safetensors")
+    assert again.augment == state.augment
+    assert list(loop.fit(recipe, data, again)) == whole[2:]
+    for (key, value), other in zip(
+        state.net.state_dict().items(), again.net.state_dict().values(), strict=True
+    ):
+        assert torch.equal(value, other), key

@@ -1,0 +1,109 @@
+"""The comparison of activations as one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from convclinic.cli import build
+from convclinic.ground.errors import ConvclinicError
+from convclinic.job.studying import study_activations
+from convclinic.study import activations as study
+
+SMALL = ("net.widths=[8, 8, 8]", "run.batch_size=16")
+
+
+def run(bars: Path, out: Path, **more: object) -> object:
+    return study_activations(
+        bars,
+        net="fast",
+        seeds=2,
+        budget="40s",
+        only=("relu", "tanh"),
+        out=out,
+        settings=SMALL,
+        quiet=True,
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def studied(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "out"
+    # few steps, whatever the machine's speed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "steps_within", lambda *args: 40)
+        result = run(bars, out)
+    assert [(row.label, row.n) for row in result.rows] == [("ReLU", 2), ("tanh", 2)]
+    assert result.steps == 40 and result.epochs > 5
+    return out
+
+
+def test_every_net_is_trained_and_judged_once(studied: Path) -> None:
+    kept = json.loads((studied / "study.json").read_text())
+    assert [(row["label"], row["seed"]) for row in kept["outcomes"]] == [
+        ("ReLU", 0),
+        ("tanh", 0),
+        ("ReLU", 1),
+        ("tanh", 1),
+    ]
+    assert all(0 <= row["test_error"] <= 1 for row in kept["outcomes"])
+    assert min(row["test_error"] for row in kept["outcomes"]) < 0.4, "bars are easy: something is learned"
+
+
+def test_a_stopped_study_goes_on_and_repeats_exactly(
+    studied: Path, bars: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = studied / "study.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({**whole, "outcomes": whole["outcomes"][:2]}))
+    monkeypatch.setattr(study, "steps_within", lambda *args: pytest.fail("the steps are known"))
+    run(bars, studied)
+
+    def plain(kept: dict) -> list:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in kept["outcomes"]]
+
+    assert plain(json.loads(path.read_text())) == plain(whole)
+
+
+def test_another_study_is_not_mixed_in(studied: Path, bars: Path) -> None:
+    with pytest.raises(ConvclinicError, match="other settings"):
+        study_activations(bars, net="compact", seeds=1, budget="40s", out=studied, quiet=True)
+
+
+def test_a_budget_too_small_says_what_would_do(bars: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConvclinicError, match=r"allow each of the 18 nets .* steps .*give "):
+        study_activations(
+            bars, net="fast", seeds=2, budget="2s", out=tmp_path / "x", settings=SMALL, quiet=True
+        )
+
+
+def test_the_table_has_the_sources_figures(
+    studied: Path, bars: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["study", "activations", "--data", str(bars), "--net", "fast", "--seeds", "2", "--quiet"]
+    only = ["--only", "relu", "--only", "tanh", "--out", str(studied)]
+    changes = [word for setting in SMALL for word in ("--set", setting)]
+    shown = CliRunner().invoke(build(), [*arguments, *only, *changes])
+    assert shown.exit_code == 0, shown.output
+    lines = shown.output.splitlines()
+    relu = next(line for line in lines if line.startswith("ReLU"))
+    assert "0.1245" in relu and "0.4290" in relu
+    assert "-" in next(line for line in lines if line.startswith("tanh"))
+    assert any("40 steps" in line for line in lines)
+
+
+def test_an_unknown_question_or_activation_names_the_nearest(bars: Path) -> None:
+    with pytest.raises(ConvclinicError, match="ReLU"):
+        study.choose(["relo"])
+    wrong = CliRunner().invoke(build(), ["study", "activation", "--data", str(bars)])
+    assert isinstance(wrong.exception, ConvclinicError)
+    assert "activations" in str(wrong.exception)
+
+
+def test_leaky_means_both_of_them() -> None:
+    assert [one.label for one in study.choose(["leaky"])] == ["leaky (a = 100)", "leaky (a = 5.5)"]
+    assert len(study.choose([])) == 9
