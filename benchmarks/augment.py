@@ -9,10 +9,10 @@ the job and held in memory, so no decoding is measured. Three jobs:
     32     pad and crop by 4 + flip + the same colours + normalise
     pca    fancy PCA + normalise, 224 pixels, no geometry
 
-convclinic and kornia work on batches of 64, albumentations and torchvision on one image after the other, as
-their users do. Every round runs all programs in turn; printed are the median rate, the range and the ratio to
-each peer in the same round (median over rounds). Peers that are not installed are left out and said to be:
-`pip install '.[peers]'` brings them.
+convclinic and kornia work on batches of 64 images (512 of 32 pixels), albumentations and torchvision on one
+image after the other, as their users do. Every round runs all programs in turn; printed are the median rate,
+the range and the ratio to each peer in the same round (median over rounds). Peers that are not installed are
+left out and said to be: `pip install '.[peers]'` brings them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import torch
 from PIL import Image
 
 from convclinic.ground import rng
+from convclinic.ground.memory import keep_freed
 from convclinic.kinds import Batch
 from convclinic.tricks.augment._pipeline import augment
 from convclinic.tricks.augment.colour_jitter import ColourJitter
@@ -43,7 +44,7 @@ from convclinic.tricks.augment.resized_crop import ResizedCrop
 from convclinic.tricks.augment.shift import Shift
 from convclinic.tricks.prepare.standardise import Standardise
 
-BATCH = 64
+BATCHES = {"224": 64, "32": 512, "pca": 64}  # as nets of these input sizes are trained
 AMOUNTS = (0.4, 0.4, 0.4, 0.1)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Job = Callable[[np.ndarray], None]  # (n, h, w, 3) uint8 images, all of them once
@@ -57,14 +58,15 @@ def ours(name: str, images: np.ndarray) -> Job:
         "pca": (FancyPCA().fit([torch.from_numpy(images).permute(0, 3, 1, 2)]),),
     }[name]
     side = 32 if name == "32" else 224
-    state = {"mean": torch.tensor(MEAN), "std": torch.tensor(STD)}
+    then = Standardise().channelwise({"mean": torch.tensor(MEAN), "std": torch.tensor(STD)})
+
+    batch_size = BATCHES[name]
 
     def work(images: np.ndarray) -> None:
-        for start in range(0, len(images), BATCH):
-            part = torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2)
+        for start in range(0, len(images), batch_size):
+            part = torch.from_numpy(images[start : start + batch_size]).permute(0, 3, 1, 2)
             batch = Batch(part, torch.zeros(len(part), 2), torch.arange(len(part)))
-            seen = augment(batch, tricks, lambda trick, at=start: rng.generator(0, trick, at), (side, side))
-            Standardise().apply(seen.images, state)
+            augment(batch, tricks, lambda trick, at=start: rng.generator(0, trick, at), (side, side), then)
 
     return work
 
@@ -77,7 +79,7 @@ def albumentations(name: str) -> Job:
         "224": [
             A.RandomResizedCrop((224, 224), scale=(0.08, 1.0)),
             A.HorizontalFlip(),
-            A.ColorJitter(*_ranges()),
+            A.ColorJitter(*_ranges(), p=1.0),
         ],
         "32": [
             A.PadIfNeeded(40, 40),
@@ -89,9 +91,11 @@ def albumentations(name: str) -> Job:
     }[name]
     pipeline = A.Compose([*first, A.Normalize(MEAN, STD), pytorch.ToTensorV2()])
 
+    batch_size = BATCHES[name]
+
     def work(images: np.ndarray) -> None:
-        for start in range(0, len(images), BATCH):
-            torch.stack([pipeline(image=image)["image"] for image in images[start : start + BATCH]])
+        for start in range(0, len(images), batch_size):
+            torch.stack([pipeline(image=image)["image"] for image in images[start : start + batch_size]])
 
     return work
 
@@ -114,9 +118,11 @@ def torchvision(name: str) -> Job:
         ]
     )
 
+    batch_size = BATCHES[name]
+
     def work(images: np.ndarray) -> None:
-        for start in range(0, len(images), BATCH):
-            part = torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2)
+        for start in range(0, len(images), batch_size):
+            part = torch.from_numpy(images[start : start + batch_size]).permute(0, 3, 1, 2)
             torch.stack([pipeline(image) for image in part])
 
     return work
@@ -132,9 +138,11 @@ def kornia(name: str) -> Job:
     normalise = K.Normalize(torch.tensor(MEAN), torch.tensor(STD))
     pipeline = torch.nn.Sequential(*first, K.RandomHorizontalFlip(), colours, normalise)
 
+    batch_size = BATCHES[name]
+
     def work(images: np.ndarray) -> None:
-        for start in range(0, len(images), BATCH):
-            part = torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2)
+        for start in range(0, len(images), batch_size):
+            part = torch.from_numpy(images[start : start + batch_size]).permute(0, 3, 1, 2)
             pipeline(part.float() / 255)
 
     return work
@@ -184,9 +192,10 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", choices=PEERS, default=list(PEERS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed()  # as `convclinic fit` does; the peers in this process gain by it too
     for name in arguments.jobs:
         side = {"224": 256, "32": 32, "pca": 224}[name]
-        images = load(arguments.data, side, arguments.images)
+        images = load(arguments.data, side, max(arguments.images, 4 * BATCHES[name]))
         jobs = {"convclinic": ours(name, images)}
         for peer, build in PEERS[name].items():
             try:
@@ -195,10 +204,11 @@ def main() -> None:
                 print(f"{name}: {peer} is not installed ({error.name})", file=sys.stderr)
         # a peer that is twenty times slower need not see all the images
         shares = {
-            peer: images if peer == "convclinic" else images[: max(BATCH, len(images) // 4)] for peer in jobs
+            peer: images if peer == "convclinic" else images[: max(BATCHES[name], len(images) // 4)]
+            for peer in jobs
         }
         for peer, work in jobs.items():
-            work(shares[peer][:BATCH])
+            work(shares[peer][: BATCHES[name]])
         rates = [
             {peer: rate(work, shares[peer]) for peer, work in jobs.items()} for _ in range(arguments.rounds)
         ]

@@ -180,13 +180,17 @@ def _step(
     def draws(trick: str) -> torch.Generator:
         return rng.generator(recipe.seed, "draw", trick, step)
 
-    images = augment(batch, state.augment, draws, size_at(recipe, progress)).images
+    # where nothing stands between them, the first preparation joins the last pass of augmentation
+    joined = bool(recipe.prepare) and hasattr(recipe.prepare[0], "channelwise") and not recipe.mix
+    then = recipe.prepare[0].channelwise(state.fitted[0]) if joined else None
+    images = augment(batch, state.augment, draws, size_at(recipe, progress), then).images
     for trick in recipe.mix:
         mixing = dataclasses.replace(batch, images=images, targets=targets)
         images, targets = trick.apply(images, targets, trick.sample(draws(name_of(trick)), mixing))
     for trick in _of_kind(recipe, "targets"):
         targets = trick.targets(targets)
-    images = prepared(recipe.prepare, state.fitted, images).contiguous(memory_format=torch.channels_last)
+    images = prepared(recipe.prepare[joined:], state.fitted[joined:], images)
+    images = images.contiguous(memory_format=torch.channels_last)
 
     _rest_finished(state.optimizer, progress)
     state.net.train()

@@ -28,6 +28,7 @@ from convclinic.tricks.augment._threads import own_threads, parts, shared_out
 __all__ = ["augment", "draw", "in_order", "replay", "resize"]
 
 Drawn: TypeAlias = "tuple[object, Mapping[str, Tensor]]"
+Affine: TypeAlias = "tuple[Tensor, Tensor]"  # scale and offset of each channel
 KINDS = ("geometry", "colour", "pixels")
 RANK = {"policy": 0} | {kind: place for place, kind in enumerate(KINDS)}  # a policy begins with geometry
 BLOCK = 8  # pixels per row of the colour product: a 3x3 matrix alone is too small for a matrix library
@@ -38,13 +39,16 @@ def augment(
     tricks: Sequence[object],
     rng_for: Callable[[str], torch.Generator],
     size: tuple[int, int],
+    then: Affine | None = None,
 ) -> Batch:
     """Images uint8 (b, c, H, W) in; float32 in [0, 1] (b, c, h, w), channels last, out, at `size` (h, w).
 
     `rng_for(name)` gives the CPU generator of the trick in the file `name`; a second trick of that file
-    asks for "name.2". Raises ConvclinicError for a trick that is no augmentation.
+    asks for "name.2". `then` is what comes after the last trick, scale (c,) and offset (c,), such as a
+    standardisation: here it costs no pass of its own. Raises ConvclinicError for a trick that is no
+    augmentation.
     """
-    return replay(batch, draw(batch, tricks, rng_for), size)
+    return replay(batch, draw(batch, tricks, rng_for), size, then)
 
 
 def in_order(tricks: Sequence[object]) -> tuple[object, ...]:
@@ -69,18 +73,23 @@ def draw(
     return tuple(sorted(drawn, key=lambda item: RANK[_kind(item[0])]))
 
 
-def replay(batch: Batch, drawn: Sequence[Drawn], size: tuple[int, int]) -> Batch:
+def replay(batch: Batch, drawn: Sequence[Drawn], size: tuple[int, int], then: Affine | None = None) -> Batch:
     """Apply what was drawn; deterministic. Every parameter has the images along its first axis."""
     images = batch.images.contiguous(memory_format=torch.channels_last)
     b, c = images.shape[:2]
     out = torch.empty((b, *size, c), device=images.device).permute(0, 3, 1, 2)
+    last = None if then is None else (then[0].to(out), then[1].to(out))
+    covered = any(_kind(trick) == "pixels" for trick, _ in drawn)
 
     def work(share: slice) -> None:
         mine = [(trick, {k: v[share] for k, v in params.items()}) for trick, params in drawn]
-        _colour(moved(share), [item for item in mine if _kind(item[0]) == "colour"], out[share])
+        colours = [item for item in mine if _kind(item[0]) == "colour"]
+        _colour(moved(share), colours, out[share], None if covered else last)
         for trick, params in mine:
             if _kind(trick) == "pixels":
                 _cover(trick, _on(params, images.device), out[share])
+        if covered and last is not None:
+            _channelwise(out[share], last)
 
     if b == 0:
         return replace(batch, images=out)
@@ -121,8 +130,13 @@ def _mover(images: UInt8[Tensor, "b c H W"], drawn: Sequence[Drawn], size: tuple
     return on_black(seen, maps, size) if zero else seen
 
 
-def _colour(images: Num[Tensor, "b c h w"], drawn: Sequence[Drawn], out: Float[Tensor, "b c h w"]) -> None:
-    """Levels in [0, 255] to [0, 1] through all colour maps in one pass, into `out`."""
+def _colour(
+    images: Num[Tensor, "b c h w"],
+    drawn: Sequence[Drawn],
+    out: Float[Tensor, "b c h w"],
+    then: Affine | None,
+) -> None:
+    """Levels in [0, 255] to [0, 1] through all colour maps, and through `then`, in one pass, into `out`."""
     b, c, h, w = images.shape
     pixels, target = images.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1)
     slices = list(parts(slice(0, b), c * h * w, images.device))
@@ -131,13 +145,35 @@ def _colour(images: Num[Tensor, "b c h w"], drawn: Sequence[Drawn], out: Float[T
             target[part].copy_(pixels[part]).div_(255)
             if images.dtype != torch.uint8:  # interpolation may pass 255 by a rounding error
                 target[part].clamp_(0, 1)
+            if then is not None:
+                _channelwise(out[part], then)
         return
-    means = torch.cat([pixels[part].float().mean((1, 2)) for part in slices]) / 255
+    scale, offset = then or (out.new_ones(c), out.new_zeros(c))
     block = math.gcd(h * w, BLOCK)
-    linear, offset = _blocks(_composed(means, drawn), block)
+    ones, shape = out.new_ones(1, h * w // block), (-1, h * w // block, block * c)
+    sums = torch.cat([ones @ pixels[part].float().reshape(shape) for part in slices])
+    means = sums.view(b, block, c).sum(1) / (255 * h * w)
+    maps = _composed(means, drawn) * scale[:, None]
+    maps[..., c] += offset
+    linear, constant = _blocks(maps, block)
+    ends = torch.stack([offset, scale + offset])  # where 0 and 1 come to lie
+    low, high = ends.amin(0).repeat(w), ends.amax(0).repeat(w)
     for part in slices:
-        rows = pixels[part].float().reshape(-1, h * w // block, c * block)
-        torch.baddbmm(offset[part], rows, linear[part], out=target[part].view(rows.shape)).clamp_(0, 1)
+        rows = pixels[part].float().reshape(shape)
+        torch.baddbmm(constant[part], rows, linear[part], out=target[part].view(rows.shape))
+        if then is None:
+            target[part].clamp_(0, 1)
+        else:
+            lines = target[part].view(-1, w * c)
+            torch.clamp(lines, low, high, out=lines)
+
+
+def _channelwise(images: Float[Tensor, "b c h w"], by: Affine) -> None:
+    """scale_c x + offset_c in place, over whole rows: with channels last, one pixel has but c numbers."""
+    b, c, h, w = images.shape
+    for part in parts(slice(0, b), c * h * w, images.device):
+        lines = images[part].permute(0, 2, 3, 1).view(-1, w * c)
+        torch.addcmul(by[1].repeat(w), lines, by[0].repeat(w), out=lines)
 
 
 def _cover(trick: object, params: Mapping[str, Tensor], images: Float[Tensor, "b c h w"]) -> None:

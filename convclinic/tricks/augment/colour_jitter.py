@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, Literal
 
 import torch
@@ -44,6 +45,7 @@ def sample(
     return {"factor": 1 + unit[:, :3] * torch.tensor(amounts), "angle": unit[:, 3] * (2 * math.pi * hue)}
 
 
+@cache
 def _quarter_turn() -> Float[Tensor, "3 3"]:
     """What a turn by 90 degrees in the IQ plane makes of the colour in RGB."""
     to_yiq = torch.tensor([LUMA, *CHROMA], dtype=torch.float64)

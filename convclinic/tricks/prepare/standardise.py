@@ -29,8 +29,14 @@ def standardise(
     images: Float[Tensor, "b c h w"], mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
 ) -> Float[Tensor, "b c h w"]:
     """The formula as x / std - mean / std, in the images' own dtype and on their device."""
-    scale = 1 / std.to(images)
-    return affine(images, scale, -mean.to(images) * scale)
+    return affine(images, *scale_and_offset(mean.to(images), std.to(images)))
+
+
+def scale_and_offset(
+    mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
+) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+    """1 / std and -mean / std."""
+    return 1 / std, -mean / std
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,10 @@ class Standardise:
         """
         mean, std = channel_moments("standardise", chunks)
         return {"mean": mean.float(), "std": divisor(mean, std).float()}
+
+    def channelwise(self, state: State) -> tuple[Tensor, Tensor]:
+        """Scale (c,) and offset (c,) of each channel, for a pass that does something else as well."""
+        return scale_and_offset(state["mean"], state["std"])
 
     def apply(self, images: Tensor, state: State) -> Tensor:
         """What the net sees: (b, c, h, w) float. Raises ConvclinicError when the channels do not match."""

@@ -210,3 +210,20 @@ def test_after_a_crop_pixels_are_those_of_the_output() -> None:
 
 def test_an_empty_batch_stays_empty() -> None:
     assert run(noise(0, 8, 8), ALL, (8, 8)).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "tricks", [(), (Shift(),), (ColourJitter(),), (Flip(), ColourJitter(), Cutout())], ids=len
+)
+def test_what_comes_after_may_join_the_last_pass(channels: int, tricks: tuple[object, ...]) -> None:
+    """Also where a colour is clipped: the ends of the range move with the scale."""
+    images = torch.randint(0, 256, (6, channels, 12, 16), dtype=torch.uint8, generator=generator(0))
+    given = Batch(images, torch.zeros(6, 2), torch.arange(6))
+    scale = torch.linspace(2.0, -4.0, channels)  # a negative one too
+    offset = torch.linspace(0.5, -1.0, channels)
+    size = (12, 16)
+    apart = augment(given, tricks, lambda name: generator(1, name), size).images
+    joined = augment(given, tricks, lambda name: generator(1, name), size, (scale, offset)).images
+    assert torch.allclose(joined, apart * scale[:, None, None] + offset[:, None, None], atol=1e-5)
+    assert joined.is_contiguous(memory_format=torch.channels_last)
