@@ -28,7 +28,7 @@ layers: .venv/ready-dev
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
 	touch $@
 
 clean:

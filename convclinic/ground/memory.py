@@ -1,8 +1,8 @@
 """Freed memory that stays with the process, so that the next batch need not be given fresh pages.
 
 glibc hands every large block back to the system when it is freed, and the system gives the next one out as
-pages of zeros, one fault at a time. A training loop frees and asks for the same blocks at every step: on batches
-of 64 images of 224 pixels, augmentation took twice as long by it.
+pages of zeros, one fault at a time. A training loop frees and asks for the same blocks at every step: on
+batches of 64 images of 224 pixels, augmentation took twice as long by it.
 """
 
 from __future__ import annotations
