@@ -21,13 +21,12 @@ from convclinic.data.sources import open_source
 from convclinic.data.survey import survey
 from convclinic.ground import rng
 from convclinic.kinds import Batch
-from convclinic.loop import visits
 from convclinic.model import to_tensor
-from convclinic.recipe import Recipe
 from convclinic.tricks.augment._pipeline import augment
 from convclinic.tricks.augment.colour_jitter import ColourJitter
 from convclinic.tricks.augment.flip import Flip
 from convclinic.tricks.augment.resized_crop import ResizedCrop
+from convclinic.tricks.balance._policies import visits
 from convclinic.tricks.prepare.standardise import Standardise
 
 BATCH = 64
@@ -40,7 +39,7 @@ TRICKS = (
 
 def epoch(data: Dataset, fitted: dict[str, torch.Tensor], size: int, number: int) -> int:
     """One pass over all images in random order; returns how many."""
-    positions = visits(Recipe(), torch.from_numpy(data.labels), number, 0.0).numpy()
+    positions = visits((), torch.from_numpy(data.labels), 0, number, 0.0).numpy()
     for start in range(0, len(positions), BATCH):
         chosen = positions[start : start + BATCH]
         images = to_tensor(data.images(chosen))

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from convclinic.data.dataset import Dataset
 from convclinic.ground import rng
-from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.stats import balanced_accuracy, confusion
 from convclinic.history import Record
 from convclinic.kinds import Batch, Watch
@@ -33,6 +32,7 @@ from convclinic.model import batches, build_net, final_size, forward, prepared, 
 from convclinic.recipe import Recipe
 from convclinic.slots import name_of
 from convclinic.tricks.augment._pipeline import augment
+from convclinic.tricks.balance._policies import class_terms, visits
 
 FIT_CHUNK = 1000  # images a chunk when preprocessing is fitted
 INITIALISE_PIXELS = 2**22  # of training images that data-dependent initialisation sees, at most
@@ -97,8 +97,8 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
     """
     train = data.indices("train")
     labels = torch.from_numpy(data.labels[train])
-    terms = class_terms(recipe, torch.bincount(labels, minlength=len(data.classes)), state.device)
-    length = len(visits(recipe, labels, 0, 0.0))
+    terms = class_terms(recipe.balance, torch.bincount(labels, minlength=len(data.classes)))
+    length = len(visits(recipe.balance, labels, recipe.seed, 0, 0.0))
     size = min(recipe.run.batch_size, length)
     per_epoch = length // size
     pending: list[tuple[int, float, Tensor]] = []
@@ -108,7 +108,8 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
         epoch, position = divmod(state.step, per_epoch)
         if epoch != current:
             begun = recipe.progress(epoch * per_epoch)
-            current, visited = epoch, train[visits(recipe, labels, epoch, begun).numpy()]
+            seen = visits(recipe.balance, labels, recipe.seed, epoch, begun)
+            current, visited = epoch, train[seen.numpy()]
         chosen = visited[position * size : (position + 1) * size]
         lr, scalars = _step(recipe, _batch(data, chosen, state.device, epoch, state.step), state, terms)
         state.step += 1
@@ -128,33 +129,6 @@ def finished(recipe: Recipe, state: State) -> bool:
     """Whether the last step is done, or so many evaluations brought nothing that the recipe says to stop."""
     stalled = 0 < recipe.run.patience <= state.stalled
     return stalled or state.step >= recipe.total_steps
-
-
-def visits(recipe: Recipe, labels: Tensor, epoch: int, progress: float) -> Tensor:
-    """(m,) the training images, as positions into `labels`, that epoch `epoch` visits, in order.
-
-    Without a sampling policy, each once. Raises ConvclinicError for two, which would undo each other.
-    """
-    policies = [trick for trick in recipe.balance if trick.kind == "sampling"]
-    if not policies:
-        return torch.randperm(len(labels), generator=rng.generator(recipe.seed, "order", epoch))
-    if len(policies) > 1:
-        raise ConvclinicError(
-            "two sampling policies: " + " and ".join(map(name_of, policies)),
-            fix=f"keep one, like --set balance={name_of(policies[0])}",
-        )
-    stream = rng.generator(recipe.seed, "balance", name_of(policies[0]), epoch)
-    return policies[0].visits(stream, labels, progress)
-
-
-def class_terms(recipe: Recipe, counts: Tensor, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-    """(k,) the loss's weight of each class and (k,) what is added to the logits; None where there is none."""
-    policies = [trick for trick in recipe.balance if trick.kind == "loss"]
-    if not policies:
-        return None, None
-    weights = torch.stack([trick.weights(counts) for trick in policies]).prod(0)
-    offsets = torch.stack([trick.offsets(counts) for trick in policies]).sum(0)
-    return weights.float().to(device), offsets.float().to(device)
 
 
 def size_at(recipe: Recipe, progress: float) -> tuple[int, int]:
@@ -200,7 +174,7 @@ def _step(
         torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=low),
     ):
         logits = state.net(images).float()
-    weights, offsets = terms
+    weights, offsets = (None if term is None else term.to(logits.device) for term in terms)
     loss = F.cross_entropy(logits if offsets is None else logits + offsets, targets, weight=weights)
     penalties = [trick.penalty(state.net) for trick in _of_kind(recipe, "penalty")]
     state.optimizer.zero_grad(set_to_none=True)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import tiny
 import torch
-import torch.nn.functional as F
 from making import TINY
 
 from convclinic import loop
@@ -22,9 +21,7 @@ from convclinic.models._layers import BranchPlace, MapsPlace
 from convclinic.models.compact import Compact
 from convclinic.recipe import Input, Recipe, Run
 from convclinic.tricks.augment.fancy_pca import FancyPCA
-from convclinic.tricks.balance.class_weights import ClassWeights
 from convclinic.tricks.balance.down_sampling import DownSampling
-from convclinic.tricks.balance.logit_adjustment import LogitAdjustment
 from convclinic.tricks.balance.up_sampling import UpSampling
 from convclinic.tricks.initialise.he import He
 from convclinic.tricks.initialise.zero import Zero
@@ -96,34 +93,14 @@ def test_a_plateau_lowers_the_rate_and_is_remembered(data: Dataset) -> None:
     assert state.watch.scale == pytest.approx(1 / 125)
 
 
-def test_a_sampling_policy_decides_what_an_epoch_visits() -> None:
-    labels = torch.tensor([0] * 12 + [1] * 4)
-    plain = loop.visits(Recipe(), labels, 0, 0.0)
-    assert sorted(plain.tolist()) == list(range(16))
-    more = loop.visits(Recipe(balance=(UpSampling(),)), labels, 0, 0.0)
-    assert torch.bincount(labels[more]).tolist() == [12, 12]
-    again = loop.visits(Recipe(balance=(UpSampling(),)), labels, 1, 0.0)
-    assert again.tolist() != more.tolist() and len(again) == len(more)
+def test_a_sampling_policy_decides_what_is_trained_on(data: Dataset) -> None:
+    """Balanced labels stay as they are; the order is the policy's own."""
+    plain, balanced = small(data), small(data, balance=(UpSampling(),))
+    losses = [[r.loss for r in loop.fit(one, data, loop.start(one, data, CPU))] for one in (plain, balanced)]
+    assert losses[0][0] != losses[1][0]
+    both = small(data, balance=(UpSampling(), DownSampling()))
     with pytest.raises(ConvclinicError, match="two sampling policies"):
-        loop.visits(Recipe(balance=(UpSampling(), DownSampling())), labels, 0, 0.0)
-
-
-def test_loss_policies_are_combined() -> None:
-    counts = torch.tensor([30, 10])
-    assert loop.class_terms(Recipe(), counts, CPU) == (None, None)
-    weights, offsets = loop.class_terms(Recipe(balance=(ClassWeights(), LogitAdjustment())), counts, CPU)
-    assert weights is not None and offsets is not None
-    assert torch.allclose(weights, torch.tensor([2 / 3, 2.0]))
-    assert torch.allclose(offsets[0] - offsets[1], torch.tensor(3.0).log())
-
-
-def test_a_class_weight_weighs_in_the_gradient(data: Dataset) -> None:
-    """The weighted loss of the loop is scikit-learn's balanced one: each class counts the same in all."""
-    logits, labels = torch.randn(40, 2), torch.tensor([0] * 30 + [1] * 10)
-    weights, _ = loop.class_terms(Recipe(balance=(ClassWeights(),)), torch.bincount(labels), CPU)
-    ours = F.cross_entropy(logits, F.one_hot(labels, 2).float(), weight=weights)
-    each = F.cross_entropy(logits, labels, reduction="none")
-    assert ours.item() == pytest.approx((each[:30].mean() + each[30:].mean()).item() / 2, rel=1e-5)
+        next(iter(loop.fit(both, data, loop.start(both, data, CPU))))
 
 
 def test_a_penalty_moves_the_weights_and_leaves_the_recorded_loss_alone(data: Dataset) -> None:
