@@ -1,6 +1,10 @@
 """Augmentation: images a second on one core, uint8 in, normalised float32 out, beside the usual libraries.
 
-    python benchmarks/augment.py DATA --images 512 --rounds 5
+    export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647
+    python benchmarks/augment.py DATA --images 256 --rounds 5
+
+The two variables let glibc keep what is freed, for all programs alike; without them a good part of the time
+goes into fresh pages for every batch.
 
 DATA is a folder of photos, for example of class folders; their centre squares are decoded once to the size of
 the job and held in memory, so no decoding is measured. Three jobs:
@@ -34,7 +38,6 @@ import torch
 from PIL import Image
 
 from convclinic.ground import rng
-from convclinic.ground.memory import keep_freed
 from convclinic.kinds import Batch
 from convclinic.tricks.augment._pipeline import augment
 from convclinic.tricks.augment.colour_jitter import ColourJitter
@@ -192,7 +195,6 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", choices=PEERS, default=list(PEERS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed()  # as `convclinic fit` does; the peers in this process gain by it too
     for name in arguments.jobs:
         side = {"224": 256, "32": 32, "pca": 224}[name]
         images = load(arguments.data, side, max(arguments.images, 4 * BATCHES[name]))

@@ -26,7 +26,6 @@ from convclinic import loop
 from convclinic.data.dataset import Dataset, assemble
 from convclinic.data.sources import open_source
 from convclinic.data.survey import survey
-from convclinic.ground.memory import keep_freed
 from convclinic.model import prepared, to_tensor
 from convclinic.planning import hardware, planner
 from convclinic.planning.orientation import MirrorTest
@@ -79,7 +78,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10)
     arguments = parser.parse_args()
-    keep_freed()
     source = open_source(arguments.data)
     with tempfile.TemporaryDirectory() as folder:
         shape = Input(arguments.size, arguments.size, 3)

@@ -22,7 +22,6 @@ from convclinic.data.sources import open_source
 from convclinic.ground import units
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import write_json
-from convclinic.ground.memory import keep_freed
 from convclinic.job import folder as place
 from convclinic.job.display import Display, Lines, Silent
 from convclinic.job.judging import judge
@@ -64,7 +63,6 @@ def fit(
 
     Raises ConvclinicError for anything wrong with the input, and Interrupted on Ctrl-C, when all is saved.
     """
-    keep_freed()
     wish = _wish(Path(data), budget, seed, recipe, settings, device, started, force)
     source = open_source(wish.data)
     target = place.new(Path(out) if out is not None else None, wish.data)
@@ -99,7 +97,6 @@ def plan(
     force: bool = False,
 ) -> tuple[planner.Plan, Path | None]:
     """What `fit` would do and why; writes the recipe to `out` where one is given. Trains nothing."""
-    keep_freed()
     wish = _wish(Path(data), budget, seed, recipe, settings, device, None, force)
     with tempfile.TemporaryDirectory(prefix="convclinic-") as scratch, _display(quiet) as display:
         planned = make_plan(wish, open_source(wish.data), Path(scratch), display)
@@ -116,7 +113,6 @@ def resume(
 
     The same machine ends with the same weights, bit for bit, as if the run had never stopped.
     """
-    keep_freed()
     target, started = Path(run), time.monotonic()
     document = place.document(target)
     recipe = Recipe.from_dict(document["recipe"])

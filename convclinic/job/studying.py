@@ -12,7 +12,6 @@ from convclinic.data.sources import open_source
 from convclinic.data.survey import survey
 from convclinic.ground import units
 from convclinic.ground.files import read_json
-from convclinic.ground.memory import keep_freed
 from convclinic.job import folder as place
 from convclinic.job.display import Lines, Silent
 from convclinic.planning import hardware, planner
@@ -50,7 +49,6 @@ def study_activations(
     budget: for all runs together, seconds or text such as "1h". only: labels of those to compare, all when
     empty. out: where outcomes are kept; None for `NAME-activations` here. settings: changes of the recipe.
     """
-    keep_freed()
     started = time.monotonic()
     seconds = units.seconds(budget or "1h")
     compared = study.choose(only)

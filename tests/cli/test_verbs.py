@@ -286,7 +286,12 @@ def test_ctrl_c_before_training_ends_with_130(command, bars, monkeypatch, here):
         raise AssertionError("not stopped")
 
     monkeypatch.setattr("convclinic.data.dataset.inspect", press)
-    answer = command("check", bars, "--quiet")
+    # a shell starts its background jobs deaf to Ctrl-C; these tests may be one
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        answer = command("check", bars, "--quiet")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert answer.code == 130
     assert answer.out == ""
     assert "Traceback" not in answer.err
