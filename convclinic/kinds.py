@@ -208,15 +208,8 @@ class Normalise(Protocol):
         ...
 
 
-class Balance(Protocol):
-    """How rare classes get their share: by what is visited, or by what the loss counts."""
-
-    slot: ClassVar[str]  # "balance"
-    kind: ClassVar[Literal["sampling", "loss"]]
-
-
 class Sampling(Protocol):
-    """Which training images an epoch visits."""
+    """How rare classes get their share by what an epoch visits."""
 
     slot: ClassVar[str]  # "balance"
     kind: ClassVar[Literal["sampling"]]
@@ -230,7 +223,7 @@ class Sampling(Protocol):
 
 
 class LossBalance(Protocol):
-    """How the loss counts the classes."""
+    """How rare classes get their share by what the loss counts."""
 
     slot: ClassVar[str]  # "balance"
     kind: ClassVar[Literal["loss"]]

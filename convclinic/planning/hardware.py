@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from convclinic.ground.errors import ConvclinicError
 
 LOW_PRECISION_GAIN = 1.2  # bfloat16 must be this much faster to be worth its rounding
+ENOUGH_SECONDS = 1.5  # of timing, once each type has had three tries
 HOPELESS = 2.0  # a type that takes this many times as long as the other is given up
 
 
@@ -79,12 +80,14 @@ def convolution_rates(device: torch.device, repeats: int = 15) -> tuple[float, f
     """
     work = 3 * 2 * 64 * 128 * 64 * 9 * 16 * 16
     best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
-    running = list(best)
+    running, begin = list(best), time.perf_counter()
     for repeat in range(repeats + 1):
         for dtype in running:
             best[dtype] = min(best[dtype], _convolution_seconds(device, dtype))
         hopeless = HOPELESS * min(best.values()) * (2 if repeat == 0 else 1)  # the first builds its kernels
         running = [dtype for dtype in running if best[dtype] <= hopeless]
+        if repeat >= 2 and time.perf_counter() - begin > ENOUGH_SECONDS:
+            break
     return work / best[torch.float32], work / best[torch.bfloat16]
 
 

@@ -12,8 +12,8 @@ Source    Wei, Must Know Tips/Tricks in Deep Neural Networks, 2015, as done in W
           Pyramid Ensemble for Cultural Event Recognition, 2015
 
 Deviations: the source extracts its crops once, before training; here they are those of the recipe's cropping
-or shifting augmentation (resized_crop, shift) and differ every time. The numbers are ours: the source says
-"a small number of training images".
+or shifting augmentation (resized_crop, shift) and differ every time. The numbers are ours: the source
+names none.
 """
 
 from __future__ import annotations
