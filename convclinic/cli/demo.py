@@ -13,7 +13,7 @@ from convclinic.cli.options import Device, Json, Quiet, Seed, print_json
 
 def run(
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/digits-N.")] = None,
-    budget: Annotated[str, typer.Option(help="Time from start to report.")] = "75s",
+    budget: Annotated[str, typer.Option(help="Time from start to report.")] = "90s",
     seed: Seed = 0,
     device: Device = None,
     quiet: Quiet = False,

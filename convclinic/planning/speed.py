@@ -16,6 +16,8 @@ from convclinic.model import bare_net, batches, forward
 from convclinic.recipe import Recipe
 
 FOREVER = 10**9
+FEW_IMAGES, MANY_IMAGES = 64, 1024  # of which evaluation is timed
+SLOW = 4.0  # times as long as they should take: then fewer steps are timed
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def training_sizes(recipe: Recipe) -> list[tuple[int, int]]:
 
 
 def measure(recipe: Recipe, data: Dataset, device: torch.device, seconds: float) -> Speed:
-    """Time real steps at every size for about `seconds` in all (at least three steps a size, after one that
-    does not count), and real evaluation. The state is thrown away: training starts afresh."""
+    """Time real steps at every size for about `seconds` in all (at least three steps a size after one that
+    does not count, or one where they are very slow), and real evaluation. The state is thrown away: training starts afresh."""
     begin = time.perf_counter()
     state = start(recipe, data, device)
     started = time.perf_counter() - begin
@@ -72,16 +74,21 @@ def _time_steps(recipe: Recipe, data: Dataset, state: State, size: tuple[int, in
         now = time.perf_counter()
         times.append((now - last_time) / (record.step - last_step))
         last_time, last_step = now, record.step
-        if len(times) >= 4 and now - first >= seconds:
+        enough = 4 if now - first < SLOW * seconds else 2
+        if len(times) >= enough and now - first >= seconds:
             break
     return statistics.median(times[1:])
 
 
 def _time_forward(recipe: Recipe, data: Dataset, state: State, seconds: float, views: bool) -> float:
-    images = next(batches(data.images(data.indices("train")[:1024])))
-    times: list[float] = []
-    while len(times) < 2 or sum(times) < seconds:
+    """Seconds an image: of as many images as fit the time, once a few have warmed the net up."""
+
+    def timed(n: int) -> float:
+        images = next(batches(data.images(data.indices("train")[:n])))
         begin = time.perf_counter()
         forward(state.judged, recipe, state.fitted, images, state.device, views=views)
-        times.append(time.perf_counter() - begin)
-    return min(times) / len(images)
+        return (time.perf_counter() - begin) / len(images)
+
+    warming = timed(FEW_IMAGES)
+    n = min(MANY_IMAGES, int(seconds / warming))
+    return min(warming, timed(n)) if n > FEW_IMAGES else warming
