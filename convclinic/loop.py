@@ -39,12 +39,24 @@ INITIALISE_PIXELS = 2**22  # of training images that data-dependent initialisati
 FETCH_EVERY = 16  # steps between fetches of scalars from an accelerator, where each fetch waits for it
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the net was given in a step and what it answered: images (b, c, h, w) as prepared, targets (b, k)
+    after mixing and smoothing, labels (b,) before, logits (b, k), None before the step."""
+
+    images: Tensor
+    targets: Tensor
+    labels: Tensor
+    logits: Tensor | None = None
+
+
 @dataclass
 class State:
     """Everything a resume needs, and all that `fit` changes. `step` counts finished updates.
 
     fitted is what each trick of `recipe.prepare` learnt from the training split, augment the recipe's
-    augmentations with what they learnt from it, watch the memory of a schedule that reacts.
+    augmentations with what they learnt from it, watch the memory of a schedule that reacts. seen is the
+    latest step's batch, for whoever examines it; no resume needs it.
     """
 
     step: int
@@ -60,6 +72,7 @@ class State:
     best_step: int = 0
     stalled: int = 0
     running: tuple[float, int] = (0.0, 0)
+    seen: Seen | None = None
 
     @property
     def judged(self) -> nn.Module:
@@ -98,18 +111,14 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
     train = data.indices("train")
     labels = torch.from_numpy(data.labels[train])
     terms = class_terms(recipe.balance, torch.bincount(labels, minlength=len(data.classes)))
-    length = len(visits(recipe.balance, labels, recipe.seed, 0, 0.0))
-    size = min(recipe.run.batch_size, length)
-    per_epoch = length // size
+    size, per_epoch = _lengths(recipe, labels)
     pending: list[tuple[int, float, Tensor]] = []
     fetch_every = 1 if state.device.type == "cpu" else FETCH_EVERY
     current, visited = -1, train
     while not finished(recipe, state):
         epoch, position = divmod(state.step, per_epoch)
         if epoch != current:
-            begun = recipe.progress(epoch * per_epoch)
-            seen = visits(recipe.balance, labels, recipe.seed, epoch, begun)
-            current, visited = epoch, train[seen.numpy()]
+            current, visited = epoch, _visited(recipe, train, labels, epoch)
         chosen = visited[position * size : (position + 1) * size]
         lr, scalars = _step(recipe, _batch(data, chosen, state.device, epoch, state.step), state, terms)
         state.step += 1
@@ -123,6 +132,29 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
         if evaluate:
             records[-1] = _evaluate(recipe, data, state, records[-1])
         yield from records
+
+
+def next_batch(recipe: Recipe, data: Dataset, state: State) -> Seen:
+    """What the next step will be given. Draws are named by step, so looking changes nothing."""
+    train = data.indices("train")
+    labels = torch.from_numpy(data.labels[train])
+    size, per_epoch = _lengths(recipe, labels)
+    epoch, position = divmod(state.step, per_epoch)
+    chosen = _visited(recipe, train, labels, epoch)[position * size : (position + 1) * size]
+    return _given(recipe, _batch(data, chosen, state.device, epoch, state.step), state)
+
+
+def _lengths(recipe: Recipe, labels: Tensor) -> tuple[int, int]:
+    """Images a step, and steps an epoch."""
+    length = len(visits(recipe.balance, labels, recipe.seed, 0, 0.0))
+    size = min(recipe.run.batch_size, length)
+    return size, length // size
+
+
+def _visited(recipe: Recipe, train: np.ndarray, labels: Tensor, epoch: int) -> np.ndarray:
+    """Positions in the store of the images that `epoch` visits, in order."""
+    begun = recipe.progress(epoch * _lengths(recipe, labels)[1])
+    return train[visits(recipe.balance, labels, recipe.seed, epoch, begun).numpy()]
 
 
 def finished(recipe: Recipe, state: State) -> bool:
@@ -148,24 +180,7 @@ def _step(
     The loss is that of the classification, penalties left aside; the gradient norm has them.
     """
     step, progress = state.step, recipe.progress(state.step)
-    hard = batch.targets.argmax(1)
-    images, targets = batch.images, batch.targets
-
-    def draws(trick: str) -> torch.Generator:
-        return rng.generator(recipe.seed, "draw", trick, step)
-
-    # where nothing stands between them, the first preparation joins the last pass of augmentation
-    joined = bool(recipe.prepare) and hasattr(recipe.prepare[0], "channelwise") and not recipe.mix
-    then = recipe.prepare[0].channelwise(state.fitted[0]) if joined else None
-    images = augment(batch, state.augment, draws, size_at(recipe, progress), then).images
-    for trick in recipe.mix:
-        mixing = dataclasses.replace(batch, images=images, targets=targets)
-        images, targets = trick.apply(images, targets, trick.sample(draws(name_of(trick)), mixing))
-    for trick in _of_kind(recipe, "targets"):
-        targets = trick.targets(targets)
-    images = prepared(recipe.prepare[joined:], state.fitted[joined:], images)
-    images = images.contiguous(memory_format=torch.channels_last)
-
+    seen = _given(recipe, batch, state)
     _rest_finished(state.optimizer, progress)
     state.net.train()
     low = recipe.run.precision == "bfloat16"
@@ -173,9 +188,9 @@ def _step(
         rng.scoped(recipe.seed, "forward", step),
         torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=low),
     ):
-        logits = state.net(images).float()
+        logits = state.net(seen.images).float()
     weights, offsets = (None if term is None else term.to(logits.device) for term in terms)
-    loss = F.cross_entropy(logits if offsets is None else logits + offsets, targets, weight=weights)
+    loss = F.cross_entropy(logits if offsets is None else logits + offsets, seen.targets, weight=weights)
     penalties = [trick.penalty(state.net) for trick in _of_kind(recipe, "penalty")]
     state.optimizer.zero_grad(set_to_none=True)
     sum(penalties, start=loss).backward()
@@ -186,8 +201,30 @@ def _step(
         trick.project(state.net, lr)
     if state.averaged is not None:
         recipe.average.update(state.averaged.state_dict(), state.net.state_dict(), step)
-    accuracy = (logits.detach().argmax(1) == hard).float().mean()
+    state.seen = dataclasses.replace(seen, logits=logits.detach())
+    accuracy = (state.seen.logits.argmax(1) == seen.labels).float().mean()
     return lr, torch.stack([loss.detach(), accuracy, norm.detach()])
+
+
+def _given(recipe: Recipe, batch: Batch, state: State) -> Seen:
+    """A batch as the net and the loss get it: augmented, mixed, smoothed and prepared."""
+    step = state.step
+
+    def draws(trick: str) -> torch.Generator:
+        return rng.generator(recipe.seed, "draw", trick, step)
+
+    # where nothing stands between them, the first preparation joins the last pass of augmentation
+    joined = bool(recipe.prepare) and hasattr(recipe.prepare[0], "channelwise") and not recipe.mix
+    then = recipe.prepare[0].channelwise(state.fitted[0]) if joined else None
+    images = augment(batch, state.augment, draws, size_at(recipe, recipe.progress(step)), then).images
+    targets = batch.targets
+    for trick in recipe.mix:
+        mixing = dataclasses.replace(batch, images=images, targets=targets)
+        images, targets = trick.apply(images, targets, trick.sample(draws(name_of(trick)), mixing))
+    for trick in _of_kind(recipe, "targets"):
+        targets = trick.targets(targets)
+    images = prepared(recipe.prepare[joined:], state.fitted[joined:], images)
+    return Seen(images.contiguous(memory_format=torch.channels_last), targets, batch.targets.argmax(1))
 
 
 def _of_kind(recipe: Recipe, kind: str) -> list[Any]:
