@@ -60,8 +60,14 @@ def _identity(recipe: Recipe) -> str:
     return dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, rescheduled=())).hash()
 
 
-def restore(recipe: Recipe, data: Dataset, device: torch.device, path: Path) -> State:
-    """The state that `save` wrote. Raises ConvclinicError when the file is damaged or of another recipe."""
+def restore(
+    recipe: Recipe, data: Dataset, device: torch.device, path: Path, of: Recipe | None = None
+) -> State:
+    """The state that `save` wrote. Raises ConvclinicError when the file is damaged or of another recipe.
+
+    of: the recipe that wrote it, where `recipe` is a change of that one which leaves the net as it is. An
+    optimiser of another kind then begins without memory.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["convclinic-state"])
@@ -70,7 +76,7 @@ def restore(recipe: Recipe, data: Dataset, device: torch.device, path: Path) -> 
         raise ConvclinicError(
             f"the checkpoint {path} is damaged: {error}", fix="delete it to start over"
         ) from error
-    if header["recipe"] != _identity(recipe):
+    if header["recipe"] != _identity(of or recipe):
         raise ConvclinicError(
             f"the checkpoint {path} belongs to another recipe", fix="delete it to start over"
         )
@@ -88,7 +94,8 @@ def restore(recipe: Recipe, data: Dataset, device: torch.device, path: Path) -> 
     for name, value in [*group("optimizer.").items(), *header["optimizer"].items()]:
         index, _, key = name.partition(".")
         slots.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    if of is None or type(of.optimise) is type(recipe.optimise):
+        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     fitted = tuple(group(f"fitted.{position}.") for position in range(len(recipe.prepare)))
     best = {name: value.to(device) for name, value in group("best.").items()} or None
     return State(

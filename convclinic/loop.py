@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -202,7 +203,7 @@ def _step(
     if state.averaged is not None:
         recipe.average.update(state.averaged.state_dict(), state.net.state_dict(), step)
     state.seen = dataclasses.replace(seen, logits=logits.detach())
-    accuracy = (state.seen.logits.argmax(1) == seen.labels).float().mean()
+    accuracy = (logits.detach().argmax(1) == seen.labels).float().mean()
     return lr, torch.stack([loss.detach(), accuracy, norm.detach()])
 
 
@@ -271,7 +272,8 @@ def _evaluate(recipe: Recipe, data: Dataset, state: State, record: Record) -> Re
     predictions = logits.argmax(1)
     accuracy = float((predictions == labels).float().mean())
     matrix = confusion(labels.numpy(), predictions.numpy(), len(data.classes))
-    if accuracy >= state.best_accuracy:  # of equals the later, which has trained longer
+    loss = float(F.cross_entropy(logits, labels))
+    if accuracy >= state.best_accuracy and math.isfinite(loss):  # of equals the later: it trained longer
         state.best = {name: value.clone() for name, value in state.judged.state_dict().items()}
         state.stalled = 0 if accuracy > state.best_accuracy else state.stalled + 1
         state.best_accuracy, state.best_step = accuracy, state.step
@@ -284,7 +286,7 @@ def _evaluate(recipe: Recipe, data: Dataset, state: State, record: Record) -> Re
     state.running = (0.0, 0)
     return dataclasses.replace(
         record,
-        val_loss=float(F.cross_entropy(logits, labels)),
+        val_loss=loss,
         val_accuracy=accuracy,
         val_balanced_accuracy=balanced_accuracy(matrix),
         train_accuracy=total / max(1, count),

@@ -135,6 +135,12 @@ class Recipe:
         return self.run.rescheduled[-1][2] if self.run.rescheduled else self.run.steps
 
 
+def scaled(optimise: Any, factor: float) -> Any:
+    """The optimiser's choice with every LR it has multiplied by `factor`."""
+    rates = {name: value * factor for name, value in vars(optimise).items() if name.endswith("lr")}
+    return dataclasses.replace(optimise, **rates)
+
+
 def refuse_newer(document: dict[str, Any], path: Path) -> None:
     """Raise ConvclinicError when a file says a format that this program does not know."""
     version = document.get("format", FORMAT)

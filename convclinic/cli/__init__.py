@@ -14,7 +14,19 @@ import typer  # noqa: E402
 
 from convclinic.ground.errors import ConvclinicError  # noqa: E402
 
-VERBS = ("fit", "check", "plan", "resume", "evaluate", "predict", "report", "study", "tricks", "demo")
+VERBS = (
+    "fit",
+    "check",
+    "plan",
+    "resume",
+    "evaluate",
+    "predict",
+    "report",
+    "diagnose",
+    "study",
+    "tricks",
+    "demo",
+)
 
 
 def build() -> typer.Typer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from convclinic.cli import STARTED
 from convclinic.cli.options import (
     Budget,
+    ClinicMode,
     Data,
     Device,
     Force,
@@ -28,6 +29,7 @@ def run(
     device: Device = None,
     quiet: Quiet = False,
     force: Force = False,
+    clinic: ClinicMode = "watch",
     as_json: Json = False,
 ) -> None:
     """Train the best classifier the budget allows; every decision is stated with its reason."""
@@ -43,6 +45,7 @@ def run(
         device=device,
         quiet=quiet or as_json,
         force=force,
+        clinic=clinic,
         started=STARTED,
     )
     if as_json:

@@ -24,6 +24,13 @@ Settings = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing but errors and the result.")]
 Force = Annotated[bool, typer.Option("--force", help="Train even a recipe that cannot succeed.")]
+ClinicMode = Annotated[
+    str,
+    typer.Option(
+        "--clinic",
+        help="off, watch (say what is wrong with the training), or treat (try remedies, keep what helps).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 

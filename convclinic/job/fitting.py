@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from convclinic import loop
 from convclinic.data.dataset import Dataset, reopen
 from convclinic.data.sources import open_source
 from convclinic.ground import units
@@ -28,6 +29,7 @@ from convclinic.job.judging import judge
 from convclinic.job.planning import Planned, Wish, make_plan
 from convclinic.job.run import Run
 from convclinic.job.training import Pace, freeze, train
+from convclinic.job.watching import check_mode
 from convclinic.kinds import Finding
 from convclinic.model import Model
 from convclinic.planning import planner
@@ -51,6 +53,7 @@ def fit(
     device: str | None = None,
     quiet: bool = False,
     force: bool = False,
+    clinic: str = "watch",
     started: float | None = None,
 ) -> Run:
     """Train the best classifier for `data` that the budget allows, and write everything into a run folder.
@@ -59,10 +62,12 @@ def fit(
     text such as "10m", from start to report; None for a sensible default. out: the run folder, new or
     empty; None for `runs/<name>-<number>`. recipe: a Recipe or a file to follow instead of planning.
     settings: changes such as "optimise.lr=0.1". force: train even a recipe that cannot succeed.
+    clinic: "off", "watch" (findings in the progress line and the report) or "treat" (remedies are tried too).
     started: the time.monotonic() from which the budget counts.
 
     Raises ConvclinicError for anything wrong with the input, and Interrupted on Ctrl-C, when all is saved.
     """
+    check_mode(clinic)
     wish = _wish(Path(data), budget, seed, recipe, settings, device, started, force)
     source = open_source(wish.data)
     target = place.new(Path(out) if out is not None else None, wish.data)
@@ -70,7 +75,7 @@ def fit(
         display.say(f"run folder {target}")
         with place.provisional(target), _timed(target, "plan"):
             planned = make_plan(wish, source, target, display)
-            _freeze_plan(planned, wish, target)
+            _freeze_plan(planned, wish, target, clinic)
         for reason in planned.plan.reasons:
             display.say(f"  {reason.choice}: {reason.value} - {reason.reason}")
         return _finish(
@@ -81,6 +86,7 @@ def fit(
             display,
             _pace(wish, planned),
             wish.started,
+            clinic,
         )
 
 
@@ -130,7 +136,7 @@ def resume(
             recipe = _extended(recipe, target, units.seconds(extend))
             freeze(recipe, target)
             (target / place.REPORT).unlink()
-        return _finish(recipe, data, target, where, display, None, started)
+        return _finish(recipe, data, target, where, display, None, started, document.get("clinic", "watch"))
 
 
 def _wish(
@@ -186,9 +192,9 @@ def _document(planned: Planned, wish: Wish) -> dict[str, Any]:
     }
 
 
-def _freeze_plan(planned: Planned, wish: Wish, target: Path) -> None:
+def _freeze_plan(planned: Planned, wish: Wish, target: Path, clinic: str) -> None:
     _write_findings(target, planned.findings)
-    write_json(target / place.RECIPE, _document(planned, wish))
+    write_json(target / place.RECIPE, {**_document(planned, wish), "clinic": clinic})
 
 
 def _write_findings(target: Path, findings: Sequence[Finding]) -> None:
@@ -213,11 +219,13 @@ def _finish(
     display: Display,
     pace: Pace | None,
     started: float,
+    clinic: str,
 ) -> Run:
     """From the frozen recipe to the report."""
     display.stage("train")
     with _timed(target, "train"):
-        recipe, state = train(recipe, data, target, device, display, pace)
+        recipe, state = train(recipe, data, target, device, display, pace, clinic)
+    _refuse_broken(state, target)
     display.stage("evaluate")
     with _timed(target, "evaluate"):
         net = state.judged
@@ -252,6 +260,16 @@ def _finish(
         f"{metrics['verdict']}"
     )
     return Run(target, device)
+
+
+def _refuse_broken(state: loop.State, target: Path) -> None:
+    """Raise ConvclinicError where training never reached a validation with a net that gives numbers."""
+    broken = any(not bool(torch.isfinite(p.detach()).all()) for p in state.judged.parameters())
+    if state.best is None and broken:
+        raise ConvclinicError(
+            f"training broke down: the weights are no numbers any more; {target} holds its history",
+            fix="train again with a lower LR, --set optimise.lr=..., or let the clinic act: --clinic treat",
+        )
 
 
 def peak_memory() -> int:

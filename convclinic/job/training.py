@@ -23,7 +23,9 @@ from convclinic.ground.files import read_json, write_json
 from convclinic.history import History, Record
 from convclinic.job.display import Display
 from convclinic.job.folder import CHECKPOINT, HISTORY, RECIPE
+from convclinic.job.treating import GOOD, Arm, Treatment
 from convclinic.job.verdict import verdict
+from convclinic.job.watching import Watcher, check_mode
 from convclinic.planning.speed import Speed
 from convclinic.recipe import Recipe
 
@@ -47,12 +49,19 @@ class Pace:
 
 
 def train(
-    recipe: Recipe, data: Dataset, folder: Path, device: torch.device, display: Display, pace: Pace | None
+    recipe: Recipe,
+    data: Dataset,
+    folder: Path,
+    device: torch.device,
+    display: Display,
+    pace: Pace | None,
+    clinic: str = "watch",
 ) -> tuple[Recipe, loop.State]:
     """Run to the recipe's last step, from the checkpoint in `folder` if there is one.
 
-    Returns the recipe, which differs from the one given only where the budget bent the schedule, and the
-    final state. Raises Interrupted on Ctrl-C, after the step is finished and saved.
+    clinic: off, watch, or treat. Returns the recipe, which differs from the one given only where the budget
+    bent the schedule or a treatment was kept, and the final state. Raises Interrupted on Ctrl-C, after the
+    step is finished and saved.
     """
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
@@ -61,43 +70,122 @@ def train(
         state = loop.start(recipe, data, device)
     history = History(folder / HISTORY)
     history.rewind(state.step)
-    majority, scored = _majority(data), [r for r in history.records if r.val_accuracy is not None]
-    saved, looked = time.monotonic(), state.step / recipe.total_steps
+    majority = _majority(data)
+    looked = state.step / recipe.total_steps
     meter = _Meter(recipe, pace.speed if pace else None)
-    with _stop_request() as stop:
+    doctor = _Doctor(clinic, recipe, data, state, folder, display)
+    with _stop_request() as stop, doctor:
+        keeper = _Keeper(folder, stop)
         while True:
-            bent: Recipe | None = None
-            for record in loop.fit(recipe, data, state):
+            scored = [record for record in history.records if record.val_accuracy is not None]
+            changed: Recipe | None = None
+            arm = doctor.treated(recipe, state) if state.step == 0 else None
+            for record in loop.fit(recipe, data, state) if arm is None else ():
                 history.append([record])
                 meter.tick(recipe, record)
                 if record.val_accuracy is not None:
                     scored.append(record)
-                words = verdict([*scored, record], majority, data.profile.n_validation)
+                arm = doctor.seen(recipe, state, record)
+                words = verdict([*scored, record], majority, data.profile.n_validation) + doctor.words
                 display.update(
                     record.step,
                     recipe.total_steps,
                     f"loss {record.loss:.3f} | {words}",
                     meter.left(recipe, record.step),
                 )
+                if arm is not None:
+                    break
                 if record.step != state.step:
                     continue
-                if stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    saving.save(state, recipe, checkpoint)
-                    saved = time.monotonic()
-                if stop.is_set():
-                    raise Interrupted("stopped", fix=f"go on with `convclinic resume {folder}`")
+                keeper.keep(state, recipe)
                 if pace and record.step / recipe.total_steps > looked + ADJUST_EVERY:
                     looked = record.step / recipe.total_steps
-                    bent = _bend(recipe, state.step, pace, meter)
-                    if bent is not None:
+                    changed = _bend(recipe, state.step, pace, meter)
+                    if changed is not None:
                         break
-            if bent is None:
+            if arm is not None:
+                changed, state = arm.recipe, arm.state
+                history.rewind(arm.records[0].step - 1)
+                history.append(arm.records)
+                doctor.follow(changed, state)
+            if changed is None:
                 break
-            recipe = bent
+            recipe = changed
             freeze(recipe, folder)
             saving.save(state, recipe, checkpoint)
+            meter.last = time.monotonic()
     saving.save(state, recipe, checkpoint)
     return recipe, state
+
+
+class _Keeper:
+    """Saves the state every so often, and before a stop that was asked for."""
+
+    def __init__(self, folder: Path, stop: threading.Event) -> None:
+        self.folder, self.stop, self.saved = folder, stop, time.monotonic()
+
+    def keep(self, state: loop.State, recipe: Recipe) -> None:
+        """Raises Interrupted once all is saved, where a stop was asked for."""
+        if self.stop.is_set() or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            saving.save(state, recipe, self.folder / CHECKPOINT)
+            self.saved = time.monotonic()
+        if self.stop.is_set():
+            raise Interrupted("stopped", fix=f"go on with `convclinic resume {self.folder}`")
+
+
+class _Doctor:
+    """The clinic's part in a run: nothing when it is off, findings when it watches, and treatment."""
+
+    def __init__(
+        self, mode: str, recipe: Recipe, data: Dataset, state: loop.State, folder: Path, display: Display
+    ) -> None:
+        check_mode(mode)
+        self.mode, self.data, self.folder, self.display = mode, data, folder, display
+        self.watcher: Watcher | None = None
+        self.treatment = Treatment(recipe, data, folder, display) if mode == "treat" else None
+        if self.treatment and (state.step == 0 or not (folder / GOOD).exists()):
+            self.treatment.remember(recipe, state, None)
+        self.attach(recipe, state)
+
+    def attach(self, recipe: Recipe, state: loop.State) -> None:
+        """Watch this state from now on, and no other."""
+        self.close()
+        if self.mode != "off":
+            self.watcher = Watcher(recipe, self.data, state, self.folder, self.display)
+
+    def follow(self, recipe: Recipe, state: loop.State) -> None:
+        """Go on with a kept treatment: it is the new state to come back to."""
+        if self.treatment:
+            self.treatment.remember(recipe, state, None)
+        self.attach(recipe, state)
+
+    def seen(self, recipe: Recipe, state: loop.State, record: Record) -> Arm | None:
+        """Take in a record; the state and recipe to go on with instead, where a treatment was kept."""
+        if self.watcher is None or not self.watcher.observe(record) or state.step >= recipe.total_steps:
+            return None
+        if self.treatment and record.val_loss is not None and not self.watcher.alarms:
+            self.treatment.remember(recipe, state, record.val_loss)
+        return self.treated(recipe, state)
+
+    def treated(self, recipe: Recipe, state: loop.State) -> Arm | None:
+        """What the clinic's alarms lead to, where it may act."""
+        if self.treatment is None or self.watcher is None or not self.watcher.alarms:
+            return None
+        return self.treatment.treat(recipe, state, list(self.watcher.alarms))
+
+    @property
+    def words(self) -> str:
+        return self.watcher.words if self.watcher else ""
+
+    def close(self) -> None:
+        if self.watcher is not None:
+            self.watcher.close()
+
+    def __enter__(self) -> _Doctor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def freeze(recipe: Recipe, folder: Path, **facts: Any) -> None:

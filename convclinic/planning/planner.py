@@ -14,7 +14,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from convclinic.data.dataset import Profile
 from convclinic.data.intake import Survey
@@ -26,7 +25,7 @@ from convclinic.planning.hardware import Hardware
 from convclinic.planning.orientation import MirrorTest
 from convclinic.planning.range_test import RangeResult
 from convclinic.planning.speed import Speed
-from convclinic.recipe import Recipe
+from convclinic.recipe import Recipe, scaled
 from convclinic.slots import Input, Run, name_of
 from convclinic.tricks.activate.gelu import GELU
 from convclinic.tricks.augment.alternating_flip import AlternatingFlip
@@ -289,12 +288,6 @@ def with_lr(recipe: Recipe, result: RangeResult | None) -> tuple[Recipe, Reason]
         recipe = dataclasses.replace(recipe, optimise=optimise)
         return recipe, Reason("lr", f"{optimise.lr:.3g}", words + "; lowered to a quarter of that")
     return recipe, Reason("lr", f"{lr:.3g}", words + "; the net's own LR is kept")
-
-
-def scaled(optimise: Any, factor: float) -> Any:
-    """The optimiser's choice with every LR it has multiplied by `factor`."""
-    rates = {name: value * factor for name, value in vars(optimise).items() if name.endswith("lr")}
-    return dataclasses.replace(optimise, **rates)
 
 
 def mean_step(recipe: Recipe, speed: Speed) -> float:

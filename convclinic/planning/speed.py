@@ -49,7 +49,8 @@ def training_sizes(recipe: Recipe) -> list[tuple[int, int]]:
 
 def measure(recipe: Recipe, data: Dataset, device: torch.device, seconds: float) -> Speed:
     """Time real steps at every size for about `seconds` in all (at least three steps a size after one that
-    does not count, or one where they are very slow), and real evaluation. The state is thrown away: training starts afresh."""
+    does not count, or one where they are very slow), and real evaluation. The state is thrown away: training
+    starts afresh."""
     begin = time.perf_counter()
     state = start(recipe, data, device)
     started = time.perf_counter() - begin

@@ -66,6 +66,9 @@ def load(folder: Path) -> Run:
             fix="give the folder of a finished run, the one that 'convclinic fit' wrote",
         )
     findings, recipe, data = (_json(folder / f"{word}.json") for word in ("findings", "recipe", "data"))
+    clinic = _json(folder / "clinic.json")  # what was found while it trained, beside what was found before
+    if clinic is not None:
+        findings = [*rows(clinic), *rows(findings)]
     mistakes = _json(folder / "mistakes.json")
     listed = mapping(mistakes).get("mistakes") if isinstance(mistakes, dict) else mistakes
     return Run(

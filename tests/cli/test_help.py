@@ -14,13 +14,24 @@ from convclinic.cli import VERBS
 
 HEAVY = {"torch", "numpy", "PIL", "sklearn", "scipy", "plotly", "safetensors", "yaml"}
 SHARED = {
-    "fit": {"--budget", "--out", "--seed", "--recipe", "--set", "--device", "--quiet", "--json"},
+    "fit": {
+        "--budget",
+        "--clinic",
+        "--out",
+        "--seed",
+        "--recipe",
+        "--set",
+        "--device",
+        "--quiet",
+        "--json",
+    },
     "check": {"--out", "--seed", "--quiet", "--json"},
     "plan": {"--budget", "--out", "--seed", "--recipe", "--set", "--device", "--quiet", "--json"},
     "resume": {"--extend", "--device", "--quiet", "--json"},
     "evaluate": {"--out", "--device", "--quiet", "--json"},
     "predict": {"--out", "--device", "--quiet", "--json", "--csv"},
     "report": {"--out", "--quiet", "--json"},
+    "diagnose": {"--classes", "--validation", "--json"},
     "study": {
         "--data",
         "--net",
