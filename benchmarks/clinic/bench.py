@@ -7,7 +7,8 @@ findings on the way (after 5, 10, 20, 50 and 100 steps) and at the end. Each pla
 healthy twin (same net, data, optimizer, seed): it counts as a fault only if it harms. Results go to
 DIR/results.jsonl, one line a run, and are reused as long as the code behind them is the same. `--quick` takes
 every fourth scenario, `--preflight` forces preflight on or off (else about half the runs have one), and
-`--unwatched` measures the harm alone. `--data` is a folder with `fashion-mnist/`, `cifar10-jpeg.tar.xz` and
+`--unwatched` measures the harm alone, `--keep` takes earlier results whatever code made them. `--data` is a
+folder with `fashion-mnist/`, `cifar10-jpeg.tar.xz` and
 `bccd-crops.tar`.
 """
 
@@ -53,8 +54,8 @@ def fingerprint(files: list[Path]) -> str:
 class Results:
     """The lines of `results.jsonl`; a later line replaces an earlier one of the same key."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, keep: bool) -> None:
+        self.file, self.keep = file, keep
         self.rows: dict[str, Row] = {}
         if file.exists():
             for line in file.read_text().splitlines():
@@ -63,7 +64,7 @@ class Results:
 
     def get(self, key: str, code: str) -> Row | None:
         row = self.rows.get(key)
-        return row if row and row["code"] == code else None
+        return row if row and (self.keep or row["code"] == code) else None
 
     def add(self, row: Row) -> None:
         self.rows[row["key"]] = row
@@ -75,9 +76,9 @@ class Results:
 class Bench:
     """Runs scenarios and twins, or takes them from earlier results."""
 
-    def __init__(self, data: Path, out: Path, watched: Attach | None) -> None:
+    def __init__(self, data: Path, out: Path, watched: Attach | None, keep: bool = False) -> None:
         self.data, self.cache, self.watched = data, out / "cache", watched
-        self.results = Results(out / "results.jsonl")
+        self.results = Results(out / "results.jsonl", keep)
         own = [HERE / name for name in LOOP]
         self.loop = fingerprint(own)
         clinic = HERE.parents[1] / "convclinic" / "clinic"
@@ -132,12 +133,14 @@ def main() -> None:
     parser.add_argument("--preflight", choices=("mixed", "on", "off"), default="mixed")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--unwatched", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     every = scenarios(arguments.half, arguments.steps, arguments.seed, arguments.preflight)
     chosen = [one for one in every if fnmatch(one.name, f"*{arguments.only}*")]
     chosen = chosen[::4] if arguments.quick else chosen
-    bench = Bench(arguments.data, arguments.out, None if arguments.unwatched else attach)
+    watched = None if arguments.unwatched else attach
+    bench = Bench(arguments.data, arguments.out, watched, arguments.keep)
     pairs: list[tuple[Row, Row]] = []
     for number, scenario in enumerate(chosen, 1):
         begin = time.perf_counter()

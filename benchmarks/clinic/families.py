@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from clinic.data import Data, load
 from clinic.loop import Run
 from clinic.nets import NETS
-from torch import Tensor
 
 # Tune on the first, report on the second: no pair of net and data set is in both.
 FAMILIES: dict[str, tuple[tuple[str, str], ...]] = {

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from clinic.data import Data
 from torch import Tensor, nn
+
+from clinic.data import Data
 
 Images = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
