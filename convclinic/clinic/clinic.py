@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from convclinic.clinic import data_probe, measure, preflight, probe, taking
 from convclinic.clinic.columns import Columns
-from convclinic.clinic.evaluations import MOST_TRAINING, pixels
+from convclinic.clinic.evaluations import MOST_MEASURED, MOST_TRAINING, pixels
 from convclinic.clinic.judging import causes, judge
 from convclinic.clinic.label_watch import LabelWatch
 from convclinic.clinic.signals import (
@@ -43,7 +43,7 @@ from convclinic.clinic.watch import Watch, bare, measured
 from convclinic.ground.errors import ConvclinicError, nearest
 from convclinic.kinds import Finding
 
-FETCH_EVERY = 32  # steps between two transfers from an accelerator
+FETCH_EVERY = 32  # steps between two transfers from an accelerator, and between two entries into the tables
 LABELS_EVERY = 8  # steps between two looks at the labels, after the first 256
 PROBE_VALUES = 2**22  # numbers in the probe batch at most
 
@@ -71,7 +71,7 @@ class Clinic:
         self.muted: dict[str, str] = {}
         for cause, reason in (muted or {}).items():
             self.mute(cause, reason)
-        self._watch = Watch(model, optimizers, step + 1)
+        self._watch = Watch(model, optimizers, step + 1, self._fetch)
         self._columns, self._labels = Columns(), LabelWatch(classes)
         self._setup: Setup | None = measure.setup(model, optimizers)
         self._first = First()
@@ -84,7 +84,7 @@ class Clinic:
         self._losses: list[float] = []  # since the last epoch
         self._non_finite: NonFinite | None = None
         self._pending: list[taking.Taken] = []
-        self._observed = self._validation = self._evaluated = 0
+        self._observed = self._validation = self._evaluated = self._offered = 0
 
     def preflight(
         self,
@@ -132,8 +132,7 @@ class Clinic:
             self._begin(loss, inputs, targets, logits)
         self._observed += 1
         self._pending.append(taken)
-        on_cpu = all(tensor.device.type == "cpu" for tensor in taken.tensors.values())
-        if on_cpu or len(self._pending) >= FETCH_EVERY:
+        if len(self._pending) >= FETCH_EVERY or not math.isfinite(row.get("loss", 0.0)):
             self._fetch(inputs, targets, logits)
         if probe.due(step):
             with self._pause():
@@ -244,9 +243,11 @@ class Clinic:
                 taken.add("labels", labels)
         if inputs is not None:
             taken.row["size"] = float(len(inputs))
-            if not self._epochs and len(self._thumbnails) < data_probe.MOST and labels is not None:
+            if not self._epochs and self._offered < data_probe.MOST and labels is not None:
                 taken.add("thumbnails", taking.small(inputs))
-            if inputs.ndim >= 3 and len(watch.evaluations.trained) < MOST_TRAINING and not self._epochs:
+                self._offered += len(inputs)
+            new = not self._epochs and len(watch.evaluations.trained) < MOST_TRAINING
+            if inputs.ndim >= 3 and (full or new):
                 taken.add("pixels", pixels(inputs))
         if not full:
             return
@@ -254,13 +255,11 @@ class Clinic:
         for name in ("gradients", "weights", "changes"):
             taken.add(name, getattr(watch, name))
         if logits is not None and logits.ndim == 2:
-            for name, value in taking.of_outputs(logits, targets).items():
-                taken.add(name, value)
+            taken.add("logits", logits)
+            taken.add("soft", targets if targets is not None and targets.ndim == 2 else None)
         if inputs is not None and inputs.is_floating_point():
-            std, mean = torch.std_mean(inputs.detach().float())
-            taken.add("input_mean", mean)
-            taken.add("input_std", std)
-            if inputs.ndim == 4:
+            taken.row["input_mean"] = taken.row["input_std"] = math.nan  # from its pixels, on the host
+            if inputs.ndim == 4 and watch.evaluations.train.batches < MOST_MEASURED:
                 watch.evaluations.train.add(inputs)
 
     def _begin(self, loss: Any, inputs: Tensor | None, targets: Tensor | None, logits: Tensor | None) -> None:
@@ -298,40 +297,59 @@ class Clinic:
     ) -> None:
         """Bring what is pending to the host and into the tables."""
         block, self._pending = self._pending, []
-        for taken, arrays in zip(block, taking.fetch(block), strict=True):
-            self._file(taken.row, arrays)
+        taking.fetch(block)
+        self._learn(block)
+        for taken in block:
+            self._file(taken.row, taken.arrays)
             if self._non_finite is None and not math.isfinite(taken.row["loss"]):
                 with self._pause():
                     step = int(taken.row["step"])
                     self._non_finite = _name_non_finite(self.model, step, inputs, targets, logits)
 
+    def _learn(self, block: list[taking.Taken]) -> None:
+        """Note which images these steps trained on, and thumbnails of those that were not seen before."""
+        shown = [taken for taken in block if "pixels" in taken.arrays]
+        if not shown or self._epochs:
+            return
+        new = self._watch.evaluations.learn([taken.arrays["pixels"] for taken in shown])
+        for taken, here in zip(shown, new, strict=True):
+            small, labels = taken.arrays.get("thumbnails"), taken.arrays.get("labels")
+            if small is not None and labels is not None:
+                rows = zip(small[here].astype(np.float64), labels[here].astype(np.float64), strict=True)
+                self._thumbnails += list(rows)
+
     def _file(self, row: dict[str, float], arrays: dict[str, taking.Array]) -> None:
         """One step's arrays into the tables."""
         row.update({name: float(value) for name, value in arrays.items() if value.ndim == 0})
-        labels = arrays.get("labels")
-        if labels is not None:
-            numbers = labels.astype(np.int64)
-            self._labels.see(numbers)
-            row["prior"] = _entropy(numbers)
-            if "predictions" in arrays and len(arrays["predictions"]) == len(numbers):
-                wrong = row.pop("sure_wrong", math.nan)
-                self._labels.predicted(numbers, arrays["predictions"].astype(np.int64), wrong)
-        if "pixels" in arrays:
-            new = np.array(self._watch.evaluations.learn(arrays["pixels"]), bool)
-            if "thumbnails" in arrays and labels is not None and len(self._thumbnails) < data_probe.MOST:
-                rows = arrays["thumbnails"].astype(np.float64)[new]
-                self._thumbnails += list(zip(rows, labels.astype(np.float64)[new], strict=True))
+        self._file_images(row, arrays)
         if "gradients" in arrays:
-            gradients, weights = (arrays[name].astype(np.float64) for name in ("gradients", "weights"))
-            changes = arrays.get("changes", np.full_like(arrays["weights"], math.nan)).astype(np.float64)
+            watch, unknown = self._watch, np.full_like(arrays["weights"], math.nan)
+            gradients, weights, changes = (
+                watch.by_layer(arrays.get(name, unknown).astype(np.float64))
+                for name in ("gradients", "weights", "changes")
+            )
             row["grad_norm"], row["weight_norm"] = _norm(gradients), _norm(weights)
             row["ratio"] = _norm(changes) / max(row["weight_norm"], 1e-12)
-            sizes = np.sqrt(np.array([sum(p.numel() for p in layer) for layer in self._watch.layers]))
             with np.errstate(invalid="ignore"):  # infinite weights after an infinite update
                 ratios = changes / np.maximum(weights, 1e-12)
-            self._columns.append_layers(int(row["step"]), gradients / sizes, ratios)
+            self._columns.append_layers(int(row["step"]), gradients / np.sqrt(watch.sizes), ratios)
         self._losses.append(row["loss"])
         self._columns.append(row)
+
+    def _file_images(self, row: dict[str, float], arrays: dict[str, taking.Array]) -> None:
+        """What concerns the images of one step, their labels and what the net made of them."""
+        labels, logits, rows = (arrays.get(name) for name in ("labels", "logits", "pixels"))
+        numbers = None if labels is None else labels.astype(np.int64)
+        if numbers is not None:
+            row["prior"] = self._labels.see(numbers)
+        if logits is not None:
+            kept = taking.of_outputs(logits, labels, arrays.get("soft"))
+            wrong = kept.pop("sure_wrong", math.nan)
+            row.update(kept)
+            if numbers is not None and len(numbers) == len(logits):
+                self._labels.predicted(numbers, logits.argmax(1), wrong)
+        if rows is not None and "input_mean" in row:
+            row["input_mean"], row["input_std"] = float(rows.mean()), float(rows.std())
 
     def _examine_data(self) -> DataProbe | None:
         """The probe of the images seen so far, made again when they have doubled in number."""
@@ -364,26 +382,20 @@ def _norm(values: Floats) -> float:
     return float(np.sqrt((there**2).sum())) if len(there) else math.nan
 
 
-def _entropy(labels: np.ndarray[Any, np.dtype[np.int64]]) -> float:
-    counts = np.unique(labels[labels >= 0], return_counts=True)[1]
-    shares = counts / max(1, counts.sum())
-    return float(-(shares * np.log(shares)).sum())
-
-
 def _name_non_finite(
     model: nn.Module, step: int, inputs: Tensor | None, targets: Tensor | None, logits: Tensor | None
 ) -> NonFinite:
-    """Where the first value that is no number stands: inputs, then targets, then weights, then outputs in
-    forward order, else the loss itself."""
+    """Where the first value that is no number stands: inputs, then targets, then the loss itself where the
+    outputs are finite, then weights, then outputs in forward order."""
     for what, tensor in (("inputs", inputs), ("targets", targets)):
         if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             bad = ~torch.isfinite(tensor.detach().flatten(1) if tensor.ndim > 1 else tensor[:, None]).all(1)
             return NonFinite(step, what, what, examples=tuple(bad.nonzero()[:, 0].tolist()))
+    if logits is not None and bool(torch.isfinite(logits.detach()).all()):
+        return NonFinite(step, "loss", "loss", ("outputs",))  # so were the weights, before this update
     for name, parameter in bare(model).named_parameters():
         if not bool(torch.isfinite(parameter.detach()).all()):
             return NonFinite(step, "weight", name)
-    if logits is not None and bool(torch.isfinite(logits.detach()).all()):
-        return NonFinite(step, "loss", "loss")
     found = probe.first_bad(model, inputs) if inputs is not None else None
     if found is not None:
         return NonFinite(step, "output", found[0], found[1])

@@ -23,25 +23,30 @@ class LabelWatch:
         self.agreeing = self.pairs = 0.0
         self.latest: deque[tuple[NDArray[np.int64], NDArray[np.int64], float]] = deque(maxlen=LATEST)
 
-    def see(self, labels: NDArray[np.int64]) -> None:
-        """The labels of one batch, in the order in which they came. Negative ones are left aside."""
-        labels = labels[labels >= 0]
+    def see(self, labels: NDArray[np.int64]) -> float:
+        """The labels of one batch, in the order in which they came. Negative ones are left aside. Returns
+        their entropy in nats."""
+        if len(labels) and labels.min() < 0:
+            labels = labels[labels >= 0]
         if not len(labels):
-            return
+            return math.nan
         counts = np.bincount(labels, minlength=len(self.counts))
         if len(counts) > len(self.counts):
             self.counts = np.pad(self.counts, (0, len(counts) - len(self.counts)))
         self.counts += counts
         self.batches += 1
+        there = counts[counts > 0]
         if len(labels) < 2:
-            return
-        self.agreeing += float((counts * (counts - 1)).sum())
+            return 0.0
+        self.agreeing += float((there * (there - 1)).sum())
         self.pairs += len(labels) * (len(labels) - 1)
-        if (counts > 0).sum() == 1:
+        if len(there) == 1:
             self.single += 1
         else:
             self.several += 1
-            self.ordered += bool((np.diff(labels) >= 0).all())
+            self.ordered += bool((labels[1:] >= labels[:-1]).all())
+        shares = there / len(labels)
+        return float(-(shares * np.log(shares)).sum())
 
     def predicted(self, labels: NDArray[np.int64], predictions: NDArray[np.int64], sure_wrong: float) -> None:
         """What the net made of a measured batch; `sure_wrong` counts in [0, 1]."""

@@ -19,6 +19,7 @@ from convclinic.clinic.untouched import untouched
 from convclinic.clinic.watch import bare, first_tensor
 
 STEPS = (1, 10, 25, 50, 100)  # after these many updates, then each time that their number has doubled
+EVALUATED_FROM = 100  # updates; running statistics say little before
 IMAGES = 64  # of the first batch; enough for a unit that fires on 5 % of images to fire 19 times in 20
 ENDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 SATURATED = 0.01  # of the range from an end
@@ -36,13 +37,14 @@ def due(step: int) -> bool:
 class _Seen(TorchDispatchMode):
     """Notes what activations and layers with weights give, in the order in which they run."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, finite: bool = False) -> None:
+        """finite: also note which outputs are, module by module."""
         super().__init__()
+        self.finite = finite
         self.names = {id(module): name for name, module in model.named_modules()}
         self.inside: list[str] = []
         self.activations: list[Activation] = []
         self.depth: list[Depth] = []
-        self.finite = True
         self.first_bad: tuple[str, str] | None = None
         self.passed: list[str] = []
 
@@ -53,8 +55,7 @@ class _Seen(TorchDispatchMode):
             if name in ACTIVATIONS:
                 self.activations.append(self._activation(name, out))
             elif name in LINEAR:
-                rms = float(out.detach().float().square().mean().sqrt())
-                self.depth.append(Depth(self.where, "conv" if "conv" in name else "linear", rms))
+                self.depth.append(Depth(self.where, "conv" if "conv" in name else "linear", _rms(out)))
         return out
 
     @property
@@ -62,20 +63,21 @@ class _Seen(TorchDispatchMode):
         return self.inside[-1] if self.inside else ""
 
     def _activation(self, operation: str, out: Tensor) -> Activation:
-        values = out.detach().float()
-        over = [0, *range(2, values.ndim)]
-        zero = values == 0
-        low, high = ENDS.get(operation, (math.nan, math.nan))
-        margin = SATURATED * (high - low)
-        saturated = ((values < low + margin) | (values > high - margin)).float().mean()
+        values = out.detach()
+        fired = values.count_nonzero([0, *range(2, values.ndim)])
+        saturated = 0.0
+        if operation in ENDS:
+            low, high = ENDS[operation]
+            margin = SATURATED * (high - low)
+            saturated = float(((values < low + margin) | (values > high - margin)).float().mean())
         return Activation(
             self.where,
             "relu" if operation == "clamp_min" else operation,
             values.shape[1],
-            float(zero.all(dim=over[-1]).float().mean()) if values.ndim == 1 else float(_all(zero, over)),
-            float(zero.float().mean()),
-            float(saturated) if operation in ENDS else 0.0,
-            float(values.square().mean().sqrt()),
+            float((fired == 0).float().mean()),
+            1.0 - float(fired.sum()) / values.numel(),
+            saturated,
+            _rms(values),
         )
 
     def enter(self, module: nn.Module, *_: Any) -> None:
@@ -83,7 +85,7 @@ class _Seen(TorchDispatchMode):
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         where = self.inside.pop() if self.inside else ""
-        tensor = first_tensor(output)
+        tensor = first_tensor(output) if self.finite else None
         if tensor is None or self.first_bad is not None:
             return
         if bool(torch.isfinite(tensor).all()):
@@ -92,11 +94,8 @@ class _Seen(TorchDispatchMode):
             self.first_bad = (where, type(module).__name__)
 
 
-def _all(zero: Tensor, over: list[int]) -> Tensor:
-    """Share of units (dimension 1) that are zero everywhere else."""
-    for dim in sorted(over, reverse=True):
-        zero = zero.all(dim=dim)
-    return zero.float().mean()
+def _rms(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(values.detach(), dtype=torch.float32)) / math.sqrt(values.numel())
 
 
 def _forward(model: nn.Module, images: Tensor, seen: _Seen | None) -> Tensor | None:
@@ -118,16 +117,16 @@ def _forward(model: nn.Module, images: Tensor, seen: _Seen | None) -> Tensor | N
 
 
 def look(model: nn.Module, images: Tensor, labels: Tensor | None, step: int) -> Probe:
-    """What the net makes of `images` (b, ...) after `step` updates, in training and in evaluation mode."""
+    """What the net makes of `images` (b, ...) after `step` updates, in training mode and, later, in
+    evaluation mode."""
     net = bare(model)
     seen = _Seen(net)
-    with untouched(net):
+    evaluated = None
+    with untouched(net):  # and with it the modes
         logits = _forward(net, images, seen)
-        modes = [(module, module.training) for module in net.modules()]
-        net.eval()
-        evaluated = _forward(net, images, None)
-        for module, mode in modes:
-            module.training = mode
+        if step >= EVALUATED_FROM:
+            net.eval()
+            evaluated = _forward(net, images, None)
     losses = [_cross_entropy(out, labels) for out in (logits, evaluated)]
     between = accuracy = math.nan
     if logits is not None and logits.ndim == 2 and len(logits) > 1:
@@ -140,7 +139,7 @@ def look(model: nn.Module, images: Tensor, labels: Tensor | None, step: int) -> 
 def first_bad(model: nn.Module, images: Tensor) -> tuple[str, tuple[str, ...]] | None:
     """Name of the first module whose output is not finite, and of those before it that are."""
     net = bare(model)
-    seen = _Seen(net)
+    seen = _Seen(net, finite=True)
     with untouched(net):
         _forward(net, images, seen)
     if seen.first_bad is None:

@@ -20,35 +20,36 @@ Array = NDArray[np.float32]
 
 @dataclass
 class Taken:
-    """`row` holds what is known on the host already; `tensors` what is still on the device."""
+    """`row` and `arrays` hold what is on the host already; `tensors` what is still on a device."""
 
     row: dict[str, float]
+    arrays: dict[str, Array] = field(default_factory=dict[str, Array])
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def add(self, name: str, value: Tensor | float | None) -> None:
-        """A scalar or array; a plain number goes into the row, None is left out."""
+        """A scalar or array, to be kept as it is now; a plain number goes into the row, None is left out."""
         if isinstance(value, Tensor):
-            self.tensors[name] = value.detach()
+            value = value.detach()
+            if value.device.type == "cpu":
+                self.arrays[name] = value.to(torch.float32, copy=True).numpy()
+            else:
+                self.tensors[name] = value
         elif value is not None:
             self.row[name] = float(value)
 
 
-def fetch(block: list[Taken]) -> list[dict[str, Array]]:
-    """The tensors of a whole block on the host, with one transfer for each kind of device."""
+def fetch(block: list[Taken]) -> None:
+    """Bring the tensors of a whole block to the host, with one transfer for all that are on a device."""
     flat = [tensor.reshape(-1).to(torch.float32) for taken in block for tensor in taken.tensors.values()]
     if not flat:
-        return [{} for _ in block]
-    device = max((tensor.device for tensor in flat), key=lambda device: device.type != "cpu")
-    values = torch.cat([tensor.to(device) for tensor in flat]).cpu().numpy()
-    out: list[dict[str, Array]] = []
+        return
+    values = torch.cat([tensor.to(flat[0].device) for tensor in flat]).cpu().numpy()
     begin = 0
     for taken in block:
-        arrays: dict[str, Array] = {}
         for name, tensor in taken.tensors.items():
-            arrays[name] = values[begin : begin + tensor.numel()].reshape(tuple(tensor.shape))
+            taken.arrays[name] = values[begin : begin + tensor.numel()].reshape(tuple(tensor.shape))
             begin += tensor.numel()
-        out.append(arrays)
-    return out
+        taken.tensors.clear()
 
 
 def hard(targets: Tensor | None) -> Tensor | None:
@@ -62,33 +63,35 @@ def hard(targets: Tensor | None) -> Tensor | None:
     return None
 
 
-def of_outputs(logits: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
-    """What a measured step keeps of logits (b, k): spreads, the commonest prediction, and beside targets
-    cross-entropy, accuracy and sure mistakes. Labels outside of the range are left aside."""
-    logits = logits.detach().float()
+def of_outputs(logits: Array, labels: Array | None, soft: Array | None) -> dict[str, float]:
+    """What a measured step keeps of logits (b, k): spreads, the share of the commonest prediction, and beside
+    `labels` (b,) or `soft` targets (b, k) cross-entropy, accuracy and sure mistakes. Labels outside of the
+    range are left aside."""
     b, k = logits.shape
-    log_p = F.log_softmax(logits, 1)
+    with np.errstate(invalid="ignore", over="ignore"):  # of a net that has diverged
+        shifted = logits - logits.max(1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        kept = {
+            "spread": float(logits.std(1, ddof=1).mean()) if k > 1 else 0.0,
+            "between": float(logits.std(0, ddof=1).mean()) if b > 1 else math.nan,
+        }
     predictions = logits.argmax(1)
-    kept = {
-        "spread": logits.std(1).mean() if k > 1 else logits.new_zeros(()),
-        "between": logits.std(0).mean() if b > 1 else logits.new_full((), math.nan),
-        "top": torch.bincount(predictions, minlength=k).max() / b,
-        "predictions": predictions,
-    }
-    labels = hard(targets)
-    if labels is None or targets is None or len(labels) != b:
+    kept["top"] = float(np.bincount(predictions, minlength=k).max()) / b
+    if labels is None or len(labels) != b:
         return kept
     inside = (labels >= 0) & (labels < k)
-    if targets.ndim == 2 and targets.shape[1] == k:
-        losses = -(targets.detach().float() * log_p).sum(1)
-    else:
-        losses = -log_p.gather(1, labels.clamp(0, k - 1)[:, None])[:, 0]
-    number = inside.sum()
-    kept["cross_entropy"] = torch.where(inside, losses, 0.0).sum() / number
-    right = inside & (predictions == labels)
-    kept["accuracy"] = right.sum() / number
-    sure = log_p.amax(1) > math.log(SURE)
-    kept["sure_wrong"] = (sure & inside & ~right).sum() / number
+    numbers = np.where(inside, labels, 0).astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        if soft is not None and soft.shape == logits.shape:
+            losses = -(soft * log_p).sum(1)
+        else:
+            losses = -log_p[np.arange(b), numbers]
+    number = int(inside.sum())
+    wrong = predictions != numbers
+    kept["cross_entropy"] = float(losses[inside].sum()) / number if number else math.nan
+    kept["accuracy"] = float((inside & ~wrong).sum()) / number if number else math.nan
+    sure = log_p.max(1) > math.log(SURE)
+    kept["sure_wrong"] = float((sure & inside & wrong).sum()) / number if number else math.nan
     return kept
 
 
@@ -101,6 +104,7 @@ def small(images: Tensor) -> Tensor | None:
 
 def scalar(value: Any) -> Tensor | float:
     """The loss as the loop gives it: a tensor of any shape or a number."""
-    if isinstance(value, Tensor):
-        return value.detach().float().mean()
-    return float(value)
+    if not isinstance(value, Tensor):
+        return float(value)
+    mean = value.detach() if value.numel() == 1 else value.detach().float().mean()
+    return float(mean) if mean.device.type == "cpu" else mean.float().reshape(())

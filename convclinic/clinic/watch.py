@@ -7,18 +7,22 @@ forgotten `zero_grad`; the optimizers' hooks see gradients before an update and 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from convclinic.clinic.evaluations import EvaluationWatch
+from convclinic.clinic.signals import Floats
 
 SAMPLED = 65536  # scalars of one parameter that stand for all of it when updates are measured
-DENSE_STEPS, DENSE_EVERY, SPARSE_FROM, SPARSE_EVERY = 16, 4, 128, 16
+DENSE_STEPS, DENSE_EVERY, SPARSE_FROM, SPARSE_EVERY = 16, 4, 64, 16
 
 
 def measured(step: int) -> bool:
@@ -56,14 +60,23 @@ def first_tensor(value: Any) -> Tensor | None:
 class Watch:
     """Hooks on `model` and `optimizers`; `close` removes them all.
 
-    Between two calls of `taken` it gathers one step: when it began, in which mode, whether a gradient was
-    stale, and in a measured step the norms of gradients, weights and updates by layer, on the device.
+    Between two calls of `next_step` it gathers one step: when it began, in which mode, whether a gradient was
+    stale, and in a measured step the norms of every parameter, its gradient and its update, on the device.
     """
 
-    def __init__(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int = 1) -> None:
-        self.model, self.optimizers = model, optimizers
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        step: int = 1,
+        before_evaluation: Callable[[], None] = lambda: None,
+    ) -> None:
+        """before_evaluation is called when images are about to go through without gradients, once a step."""
+        self.model, self.optimizers, self.before_evaluation = model, optimizers, before_evaluation
         self.evaluations = EvaluationWatch()
-        self.names, self.layers = _by_layer(bare(model))
+        self.names, layers = _by_layer(bare(model))
+        self.parameters: list[Tensor] = [parameter for layer in layers for parameter in layer]
+        self._counts = np.array([len(layer) for layer in layers])
         self.versions = [parameter._version for parameter in bare(model).parameters()]
         self.paused = False
         self.step, self.updates = step, 0
@@ -91,6 +104,16 @@ class Watch:
         self.weights: Tensor | None = None
         self.changes: Tensor | None = None
 
+    @property
+    def _starts(self) -> NDArray[np.int64]:
+        """Of each layer among the parameters."""
+        return np.cumsum(self._counts) - self._counts
+
+    @functools.cached_property
+    def sizes(self) -> Floats:
+        """Numbers in each layer; asked for when lazy ones have got theirs."""
+        return np.add.reduceat([float(p.numel()) for p in self.parameters], self._starts)
+
     def next_step(self) -> None:
         """Forget what was gathered: a new step begins."""
         self._clear()
@@ -113,6 +136,8 @@ class Watch:
         if self.paused:
             return
         if not torch.is_grad_enabled():
+            if not self.evaluated:
+                self.before_evaluation()
             self.evaluated = True
             images = first_tensor((*args, *kwargs.values()))
             if images is not None:
@@ -123,8 +148,12 @@ class Watch:
         self.training = bool(model.training) if self.training is None else self.training
 
     def _forward_ended(self, model: nn.Module, args: Any, output: Any) -> None:
-        if self.paused or not torch.is_grad_enabled():
-            return
+        if (
+            self.paused
+            or not torch.is_grad_enabled()
+            or not (self.step <= SPARSE_FROM or measured(self.step))
+        ):
+            return  # a loop that forgets zero_grad forgets it from the start
         logits = first_tensor(output)
         if logits is not None and logits.requires_grad:
             logits.register_hook(self._backward_begins)
@@ -136,17 +165,18 @@ class Watch:
             self._updated = False
 
     def _update_begins(self, optimizer: torch.optim.Optimizer, *args: Any) -> None:
-        if measured(self.step) and optimizer is self.optimizers[0]:
+        if self.parameters and measured(self.step) and optimizer is self.optimizers[0]:
             # a closure runs backward inside of `step`: then gradients are there only when it has ended
             self._closed = len(args[0]) > 1 or bool(args[1].get("closure"))
-            self.gradients = None if self._closed else _norms(self.layers, lambda p: p.grad)
-            self.weights = _norms(self.layers, lambda p: p)
-            self._before = [_sample(p).clone() for layer in self.layers for p in layer]
+            self.gradients = None if self._closed else self._gradients()
+            with torch.no_grad():
+                self.weights = torch.stack(_norms(self.parameters))
+                self._before = [_sample(p).clone() for p in self.parameters]
 
     def _update_ended(self, optimizer: torch.optim.Optimizer, *args: Any) -> None:
         self._updated = True
         if self._closed and optimizer is self.optimizers[0]:
-            self.gradients, self._closed = _norms(self.layers, lambda p: p.grad), False
+            self.gradients, self._closed = self._gradients(), False
         if optimizer is self.optimizers[-1]:
             self.updates += 1
             if self._before:
@@ -154,13 +184,33 @@ class Watch:
                 self._before = []
 
     @torch.no_grad()
+    def _gradients(self) -> Tensor:
+        """Norm of each parameter's gradient; NaN where there is none."""
+        gradients = [p.grad for p in self.parameters]
+        there = [g.coalesce().values() if g.is_sparse else g for g in gradients if g is not None]
+        norms = iter(_norms(there))
+        none = torch.full((), torch.nan, device=there[0].device if there else None)
+        return torch.stack([none if g is None else next(norms) for g in gradients])
+
+    @torch.no_grad()
     def _changes(self) -> Tensor:
-        """Norm of the update by layer, from the sampled entries, scaled up to all of them."""
-        after = [_sample(p) for layer in self.layers for p in layer]
-        parts = [now - before for now, before in zip(after, self._before, strict=True)]
-        scales = [(p.numel() / max(1, _sample(p).numel())) ** 0.5 for layer in self.layers for p in layer]
-        norms = torch.stack([n.float() * s for n, s in zip(_each_norm(parts), scales, strict=True)])
-        return _joined(norms, [len(layer) for layer in self.layers])
+        """Norm of each parameter's update, from the sampled entries, scaled up to all of them."""
+        after = [_sample(p) for p in self.parameters]
+        parts = torch._foreach_sub(after, self._before)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+        norms = _norms(list(parts))
+        return torch.stack(
+            [
+                norm if p.numel() <= SAMPLED else norm * (p.numel() / len(flat)) ** 0.5
+                for norm, flat, p in zip(norms, after, self.parameters, strict=True)
+            ]
+        )
+
+    def by_layer(self, norms: Floats) -> Floats:
+        """From norms by parameter to norms by layer. A missing one (NaN) counts as zero beside others of its
+        layer."""
+        there, starts = ~np.isnan(norms), self._starts
+        squares = np.add.reduceat(np.where(there, norms, 0.0) ** 2, starts)
+        return np.where(np.logical_or.reduceat(there, starts), np.sqrt(squares), np.nan)
 
 
 def _by_layer(model: nn.Module) -> tuple[tuple[str, ...], list[list[nn.Parameter]]]:
@@ -179,35 +229,14 @@ def _by_layer(model: nn.Module) -> tuple[tuple[str, ...], list[list[nn.Parameter
 
 def _sample(parameter: Tensor) -> Tensor:
     """Evenly spaced entries of a large parameter, all of a small one."""
-    flat = parameter.detach().reshape(-1)
-    return flat if len(flat) <= SAMPLED else flat[:: -(-len(flat) // SAMPLED)]
+    n = parameter.numel()
+    return parameter if n <= SAMPLED else parameter.reshape(-1)[:: -(-n // SAMPLED)]
 
 
-def _each_norm(tensors: list[Tensor]) -> tuple[Tensor, ...]:
-    """The norm of each tensor, in one call where that is faster."""
-    return torch._foreach_norm(tensors)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-
-
-@torch.no_grad()
-def _norms(layers: list[list[nn.Parameter]], of: Callable[[nn.Parameter], Tensor | None]) -> Tensor:
-    """Norm by layer of `of(parameter)`; NaN for a layer that has none."""
-    values = [of(p) for layer in layers for p in layer]
-    there = [value.detach() for value in values if value is not None]
-    if not there:
-        return torch.full((len(layers),), torch.nan)
-    norms = iter(_each_norm([v.coalesce().values() if v.is_sparse else v for v in there]))
-    nan = torch.full((), torch.nan, device=there[0].device)
-    return _joined(
-        torch.stack([nan if value is None else next(norms).float() for value in values]),
-        [len(layer) for layer in layers],
-    )
-
-
-def _joined(norms: Tensor, counts: list[int]) -> Tensor:
-    """From norms by parameter to norms by layer; a missing one counts as zero beside others of its layer."""
-    index = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(norms.device)
-    there = torch.isfinite(norms) | torch.isinf(norms)
-    none = torch.zeros(len(counts), device=norms.device)
-    squares = none.index_add(0, index, torch.where(there, norms, 0.0).square())
-    some = none.index_add(0, index, there.float())
-    return torch.where(some > 0, squares.sqrt(), torch.nan)
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
+    """The norm of each tensor, in one call where that is faster; on one device, in one type."""
+    if not tensors:
+        return []
+    norms = list(torch._foreach_norm(tensors))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    alike = all(norm.dtype == norms[0].dtype and norm.device == norms[0].device for norm in norms)
+    return norms if alike else [norm.to(norms[0].device, torch.float32) for norm in norms]
