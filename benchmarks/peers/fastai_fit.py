@@ -1,9 +1,12 @@
-"""Test accuracy and wall time of fastai's usual recipe, trained from scratch.
+"""Test accuracy and wall time of fastai's usual recipe, trained from scratch or fine-tuned.
 
 Measures  vision_learner(pretrained=False) and fit_one_cycle with the settings of fastai's book (chapter 7,
           training from scratch): Resize to about twice the size on the CPU, Normalize,
           aug_transforms(size, min_scale=0.75), Adam, peak learning rate 3e-3, batches of 64.
           --augment light keeps only the crop and the flip.
+          --weights FILE instead fine-tunes torchvision's MobileNetV2 from these weights (an npz with
+          torchvision's names): Learner.fine_tune with its defaults (one epoch of the head, then all layers,
+          base learning rate 2e-3), images scaled to [-1, 1] as the weights want them.
 Data      DATA is a folder of class folders, and --valid names a table with columns path,label,split,group
           (paths relative to DATA; split is train, validation or test) that is followed exactly. Without a
           table, DATA/train, DATA/validation and DATA/test are used as they are if the first exists; else a
@@ -36,6 +39,7 @@ import csv
 import json
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -43,6 +47,7 @@ from peer_torchvision import torchvision
 
 # isort: split
 import fastai
+import numpy as np
 from fastai.vision import all as fv
 
 SPLITS = ("train", "validation", "test")
@@ -110,7 +115,8 @@ def augmentation(options: argparse.Namespace) -> list:
     off = {"max_rotate": 0.0, "max_warp": 0.0, "max_lighting": 0.0, "max_zoom": 1.0}
     kept = off if options.augment == "light" else {}
     random_part = fv.aug_transforms(size=options.size, min_scale=0.75, **kept)
-    return [*random_part, fv.Normalize.from_stats(*fv.imagenet_stats)]
+    halves = ([0.5] * 3, [0.5] * 3)
+    return [*random_part, fv.Normalize.from_stats(*(halves if options.weights else fv.imagenet_stats))]
 
 
 def make_loaders(table: Table, options: argparse.Namespace) -> fv.DataLoaders:
@@ -129,14 +135,31 @@ def make_loaders(table: Table, options: argparse.Namespace) -> fv.DataLoaders:
     return block.dataloaders(train + rest, bs=options.batch, num_workers=options.workers)
 
 
+def tuned_arch(weights: Path) -> Callable[..., torch.nn.Module]:
+    """torchvision's MobileNetV2 with the weights of the file, as fastai's `arch`."""
+
+    def arch(pretrained: bool = True) -> torch.nn.Module:
+        net = torchvision.models.mobilenet_v2()
+        with np.load(weights) as arrays:
+            net.load_state_dict({name: torch.from_numpy(arrays[name]).float() for name in arrays})
+        return net
+
+    return arch
+
+
 def make_learner(loaders: fv.DataLoaders, options: argparse.Namespace) -> fv.Learner:
     fv.set_seed(options.seed)
+    if options.weights:
+        arch = tuned_arch(options.weights)
+        fv.model_meta[arch] = {"cut": 1, "split": fv.default_split}  # the features; as for its own nets
+        return fv.vision_learner(loaders, arch, normalize=False, metrics=fv.accuracy)
     return fv.vision_learner(loaders, getattr(fv, options.arch), pretrained=False, metrics=fv.accuracy)
 
 
 def time_batches(loaders: fv.DataLoaders, options: argparse.Namespace) -> tuple[float, float]:
     """Seconds a training batch takes, and seconds an epoch takes more than the sum of its batches."""
     learner, watch = make_learner(loaders, options), Stopwatch()
+    learner.unfreeze()
     with learner.no_bar(), learner.no_logging():
         learner.fit(1, cbs=[watch, TrainOnly()])
     marks = watch.marks
@@ -172,7 +195,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     learner = make_learner(loaders, options)
     with learner.no_bar(), learner.no_logging():
         before = time.perf_counter()
-        learner.fit_one_cycle(epochs, options.lr, cbs=TrainOnly())
+        if options.weights:  # its epoch of the head is cheaper, but counted as a whole one
+            learner.fine_tune(max(1, epochs - 1), options.lr, cbs=TrainOnly())
+        else:
+            learner.fit_one_cycle(epochs, options.lr, cbs=TrainOnly())
         fit_seconds = time.perf_counter() - before
         val_accuracy = accuracy_on(learner, table["validation"])
         test_accuracy = accuracy_on(learner, table["test"])
@@ -187,6 +213,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "classes": len(loaders.vocab),
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
         **{name: getattr(options, name) for name in RECIPE},
+        "weights": options.weights and options.weights.name,
         "device": str(loaders.device),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -211,11 +238,18 @@ def main() -> None:
     )
     parser.add_argument("--augment", choices=("full", "light"), default="full")
     parser.add_argument("--arch", default="resnet18", help="a network of fastai or torchvision, by name")
-    parser.add_argument("--lr", type=float, default=3e-3, help="peak of the one-cycle schedule")
+    parser.add_argument("--weights", type=Path, help="fine-tune MobileNetV2 from this npz file")
+    parser.add_argument(
+        "--lr", type=float, help="peak of the one-cycle schedule (default 3e-3), base of fine_tune (2e-3)"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.lr is None:
+        options.lr = 2e-3 if options.weights else 3e-3
+    if options.weights:
+        options.arch = "mobilenet_v2"
     if options.presize is None:
         options.presize = 2 * options.size
     if not callable(getattr(fv, options.arch, None)):
