@@ -23,6 +23,7 @@ VERBS = (
     "predict",
     "report",
     "diagnose",
+    "clinic",
     "study",
     "tricks",
     "demo",

@@ -1,7 +1,8 @@
 """The health of the data, as a trained net sees it: doubtful labels, confused classes, hard images, leaks.
 
-Everything here asks for probabilities of images that the net did not learn from: validation and test images,
-or those of k-fold members. For training images see `out_of_sample`, and its limits.
+Everything here asks for probabilities of images that the net did not learn from: `fit` gives those of the
+validation and test images. Its training images are therefore not looked through: what a net says of them
+repeats their labels. Out-of-fold probabilities of k nets cover all images; `out_of_sample` is a blunter way.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ RELIABLE = (
 )
 TOLD = 0.01  # of the labels surely wrong at random: one in a hundred, more than good collections have
 PAIR_ODDS = 0.05  # of all pairs of classes together: that one is called confused by chance
+LEAKED = 0.01  # of the evaluated images with a copy in training: as many as careful public sets hold
+WHERE = "images that the net did not learn from"
 _LEAST = 1e-12
 
 
@@ -70,12 +73,14 @@ def confused_classes(labels: Ints, predictions: Ints, classes: int) -> tuple[Con
     matrix = confusion(labels, predictions, classes)
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
+    into, of_class = wrong.sum(0), wrong.sum(1)
     z = NormalDist().inv_cdf(1 - PAIR_ODDS / max(2, classes * (classes - 1)) / 2)
     pairs: list[ConfusedPair] = []
     for first, second in np.argwhere(wrong > 1).tolist():
         count, of, mistakes = int(wrong[first, second]), int(matrix[first].sum()), int(wrong[first].sum())
-        others = np.delete(wrong, [first, second], axis=0)
-        drawn = (others[:, second].sum() + 1) / (others.sum() - others[:, first].sum() + classes - 1)
+        drawing = into[second] - count  # by the second class, of the mistakes of all classes but these two
+        falling = into.sum() - of_class[first] - of_class[second] - into[first] + wrong[second, first]
+        drawn = (drawing + 1) / (falling + classes - 1)
         chance = mistakes / of * float(drawn)
         low, high = wilson(count, of, z)
         if low > chance or classes == 2:
@@ -86,8 +91,10 @@ def confused_classes(labels: Ints, predictions: Ints, classes: int) -> tuple[Con
 
 @dataclass(frozen=True)
 class DataHealth:
-    """All of it, JSON-ready by `to_dict`. Indices count the images that were examined."""
+    """All of it, JSON-ready by `to_dict`. Indices count the images that were examined; those of leaks the
+    whole data set."""
 
+    images: int
     classes: tuple[str, ...]
     suspects: LabelSuspects
     random: RandomLabels | None
@@ -100,6 +107,7 @@ class DataHealth:
         """Plain data for the report; of the suspects the first `most`."""
         suspects = self.suspects
         return {
+            "images": self.images,
             "suspected": len(suspects.indices),
             "expected": suspects.expected,
             "suspects": [
@@ -140,6 +148,7 @@ def examine(
     named: list[str] = [str(names[i]) if names else f"image {i}" for i in suspects.indices[:20].tolist()]
     found = (_label_noise(random, suspects, tuple(named)), _leak(leaks, n))
     return DataHealth(
+        n,
         tuple(classes),
         suspects,
         random,
@@ -161,6 +170,7 @@ def _label_noise(
         "label_noise",
         "warning",
         0.85,
+        where=WHERE,
         evidence=(
             Evidence(
                 "labels in the lower half of the net's ranking",
@@ -183,15 +193,13 @@ def _label_noise(
 def _leak(leaks: Sequence[Leak], n: int) -> Finding | None:
     if not leaks:
         return None
+    copies = len({leak.evaluated for leak in leaks})
     return Finding(
         "train_test_leak",
-        "warning",
+        "warning" if copies > LEAKED * n else "info",
         0.9,
-        evidence=(
-            Evidence(
-                "evaluated images with a copy in training", len({leak.evaluated for leak in leaks}), "0"
-            ),
-        ),
+        where=WHERE,
+        evidence=(Evidence("evaluated images with a copy in training", copies, f"below {LEAKED:.0%}"),),
         remedies=("remove the copies from training, or keep copies in one part of the split",),
-        summary=f"{len(leaks)} pairs of images that show the same stand in different parts of the split",
+        summary=f"{copies} of {n} evaluated images show the same as a training image: scores are flattering",
     )

@@ -1,12 +1,12 @@
-"""Images of the evaluated parts that training has seen too, by the fingerprints of the data check-up.
+"""Images of the evaluated parts that training has seen too, among those that may show the same.
 
-The check-up keeps copies together when it splits by itself, and takes exact ones out of a given split. This
-looks again at any split there is: at exact copies, and at near ones whose thumbnails and whole pixels agree.
+The check-up keeps copies in one part, or takes those of a given split out of training. It does not look for
+near copies inside of the user's own groups (a person, a video), which may be alike: where a given split tears
+such a group apart, they are told here.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convclinic.clinic.label_doubts import Ints
-from convclinic.data.duplicates import exact_groups, near_pairs
-from convclinic.data.intake import THUMB, Intake, thumbnails
 
-LIKE = 0.98  # correlation of all pixels, beside the check-up's own bar for thumbnails
-_CHUNK = 1000  # images in memory at once
+LIKE = 0.98  # correlation of all pixels
+MOST = 16  # training images of one group that an evaluated one is compared with
 
 
 class Leak(NamedTuple):
@@ -30,47 +28,28 @@ class Leak(NamedTuple):
 
 
 def leakage_suspects(
-    gather: Callable[[Ints], NDArray[np.uint8]], parts: Ints, labels: Ints | None = None
+    gather: Callable[[Ints], NDArray[np.uint8]], parts: NDArray[np.integer], groups: NDArray[np.integer]
 ) -> tuple[Leak, ...]:
-    """Copies across the split, surest first.
+    """Copies across the split, surest first; of each evaluated image the likest training image.
 
     gather gives images (b, h, w, c) at positions (b,), such as `Dataset.images`; parts (n,) is 0 where an
-    image trains. Near copies are looked for among images of 16 pixels and more, and where many alike images
-    differ in `labels` (n,), as garments do, only exact ones are told.
+    image trains; groups (n,) are equal where images may show the same, such as the column of splits.csv.
     """
-    intake = _fingerprints(gather, len(parts))
     train = parts == 0
+    crossing = np.intersect1d(groups[train], groups[~train])
+    trained = np.flatnonzero(train & np.isin(groups, crossing))
     leaks: list[Leak] = []
-    exact = exact_groups(intake)
-    for i in np.flatnonzero(~train & np.isin(exact, exact[train])).tolist():
-        leaks.append(Leak(int(np.flatnonzero(train & (exact == exact[i]))[0]), i, 1.0))
-    known = None if labels is None else labels.astype(np.int32)
-    pairs, _ = near_pairs(intake, (~train).astype(np.int32), known)
-    for first, second in pairs.tolist():
-        likeness = _likeness(*gather(np.array([first, second])))
-        if likeness >= LIKE:
-            seen, held = (first, second) if train[first] else (second, first)
-            leaks.append(Leak(seen, held, likeness))
+    for i in np.flatnonzero(~train & np.isin(groups, crossing)).tolist():
+        mates = trained[groups[trained] == groups[i]][:MOST]
+        likeness = _likeness(gather(np.array([i])), gather(mates))
+        best = int(likeness.argmax())
+        if likeness[best] >= LIKE:
+            leaks.append(Leak(int(mates[best]), i, float(likeness[best])))
     return tuple(sorted(leaks, key=lambda leak: (-leak.likeness, leak.evaluated)))
 
 
-def _fingerprints(gather: Callable[[Ints], NDArray[np.uint8]], n: int) -> Intake:
-    """What the check-up's pass over the files would have found of these images, as far as copies go."""
-    hashes = np.zeros(n, np.uint64)
-    thumbs = np.zeros((n, THUMB * THUMB), np.uint8)
-    height = width = 0
-    for start in range(0, n, _CHUNK):
-        images = gather(np.arange(start, min(n, start + _CHUNK)))
-        height, width = images.shape[1:3]
-        part = slice(start, start + len(images))
-        thumbs[part] = thumbnails(images)
-        digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images]
-        hashes[part] = [int.from_bytes(digest, "little") for digest in digests]
-    fine, traits, sides = np.ones(n, np.bool_), np.zeros(n, np.uint16), np.ones(n, np.int32)
-    return Intake(fine, {}, traits, sides * height, sides * width, hashes, hashes, thumbs, None, None)
-
-
-def _likeness(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Correlation of the pixels of two images."""
-    x, y = (image.astype(np.float64).ravel() - image.mean() for image in (a, b))
-    return float((x * y).sum() / max(1e-12, np.sqrt((x * x).sum() * (y * y).sum())))
+def _likeness(one: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Correlation of the pixels of an image (1, h, w, c) with each of others (m, h, w, c)."""
+    rows = [images.reshape(len(images), -1).astype(np.float64) for images in (one, others)]
+    a, b = (row - row.mean(1, keepdims=True) for row in rows)
+    return (a * b).sum(1) / np.maximum(1e-12, np.sqrt((a * a).sum(1) * (b * b).sum(1)))

@@ -1,4 +1,5 @@
-"""What a trained net is worth: thresholds from validation, then the test split, read once."""
+"""What a trained net is worth: thresholds from validation, then the test split, read once; and what the net
+says of the data."""
 
 from __future__ import annotations
 
@@ -7,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from convclinic.clinic.data_health import WHERE, DataHealth, examine
+from convclinic.clinic.leaks import leakage_suspects
 from convclinic.data.dataset import Dataset
-from convclinic.evaluate import baselines, mistakes, split_logits, summarise
+from convclinic.evaluate import baselines, mistakes, split_logits, summarise, thumbnail
 from convclinic.ground import stats
-from convclinic.ground.files import write_json
+from convclinic.ground.files import read_csv, read_json, write_json
 from convclinic.job.display import Display
-from convclinic.job.folder import MISTAKES
+from convclinic.job.folder import FINDINGS, MISTAKES
 from convclinic.job.verdict import closing
 from convclinic.model import Model
+
+SHOWN = 24  # suspected labels with a picture in the report
 
 
 def judge(model: Model, data: Dataset, target: Path, display: Display) -> tuple[dict[str, Any], Model]:
@@ -37,7 +43,9 @@ def judge(model: Model, data: Dataset, target: Path, display: Display) -> tuple[
     right = test_probabilities.argmax(1) == test_labels
     reject["test_coverage"] = float(answered.mean())
     reject["test_accuracy"] = float(right[answered].mean()) if answered.any() else None
-    write_json(target / MISTAKES, mistakes(model, data, test_probabilities, test_labels))
+    health, suspects = data_health(data, np.concatenate([probabilities, test_probabilities]), target)
+    wrong = mistakes(model, data, test_probabilities, test_labels)
+    write_json(target / MISTAKES, {"mistakes": wrong, "label_suspects": suspects})
     facts = {
         "temperature": temperature,
         "reject": reject,
@@ -52,5 +60,34 @@ def judge(model: Model, data: Dataset, target: Path, display: Display) -> tuple[
         "baselines": beside,
         "reject": reject,
         "temperature": temperature,
+        "data_health": health.to_dict(),
     }
     return metrics, dataclasses.replace(model, facts=facts)
+
+
+def data_health(
+    data: Dataset, probabilities: NDArray[np.float64], target: Path
+) -> tuple[DataHealth, list[dict[str, Any]]]:
+    """What the net's probabilities (n, k) of the validation and then the test images say of their labels, and
+    the suspected ones as rows with thumbnails. Findings are added to the run's findings.json."""
+    positions = np.concatenate([data.indices("validation"), data.indices("test")])
+    groups = np.array([int(row["group"]) for row in read_csv(target / "splits.csv")], np.int64)
+    leaks = leakage_suspects(data.images, data.splits, groups)
+    names = [data.names[i] for i in positions.tolist()]
+    health = examine(data.labels[positions], probabilities, data.classes, names, leaks)
+    before = [row for row in read_json(target / FINDINGS) if row["where"] != WHERE]  # of a run now extended
+    write_json(target / FINDINGS, [*before, *(finding.to_dict() for finding in health.findings)])
+    suspects = health.suspects
+    rows = [
+        {
+            "name": names[i],
+            "label": data.classes[data.labels[positions[i]]],
+            "predicted": data.classes[suggested],
+            "probability": float(probabilities[i, suggested]),
+            "thumbnail": thumbnail(data.images(positions[i : i + 1])[0]),
+        }
+        for i, suggested in zip(
+            suspects.indices[:SHOWN].tolist(), suspects.suggested[:SHOWN].tolist(), strict=True
+        )
+    ]
+    return health, rows

@@ -1,14 +1,34 @@
-"""The section about the health of the data, as the trained net sees it.
+"""What the clinic adds to the report: the health of the data as the trained net sees it, the figures of the
+training as the program reads them, and the remedies that were tried.
 
-Findings stand under "What to do next", the suspected images among the mistakes; here are the figures behind.
+Findings stand under "What to do next", the suspected images among the mistakes.
 """
 
 from __future__ import annotations
 
+from convclinic.clinic import curves
+from convclinic.clinic.figures import Figure
+from convclinic.clinic.figures import read as read_figures
 from convclinic.report.folder import Data, Run, mapping, rows
-from convclinic.report.markup import Html, absent, finite, measure, name, number, percent, section, table, tag
+from convclinic.report.markup import (
+    Html,
+    absent,
+    finite,
+    join,
+    measure,
+    name,
+    number,
+    percent,
+    section,
+    table,
+    tag,
+)
 
 TITLE = "The health of the data"
+COVERED = (
+    "Judged on {} validation and test images, from which the net did not learn. The training images are not "
+    "looked through: of those a net repeats the labels it was given, the wrong ones too."
+)
 MAX_PAIRS = 20
 PAIRS = (
     "Pairs of classes that are mixed up more often than mistakes fall on other classes in general. The thin "
@@ -25,7 +45,8 @@ def data_health(run: Run) -> Html:
     found = mapping(run.metrics.get("data_health"))
     if not found:
         return section("health", TITLE, absent("The health of the data was not examined after this run."))
-    return section("health", TITLE, *_labels(found), *_pairs(found), _leaks(found))
+    covered = tag("p", COVERED.format(number(found.get("images"))))
+    return section("health", TITLE, covered, *_labels(found), *_pairs(found), _leaks(found))
 
 
 def _labels(found: Data) -> list[Html]:
@@ -61,4 +82,57 @@ def _leaks(found: Data) -> Html:
     leaks = rows(found.get("leaks"))
     if not leaks:
         return tag("p", "No evaluated image was found again in training.")
-    return tag("p", f"Images that show the same on both sides of the split: {len(leaks)} pairs.")
+    return tag("p", f"Evaluated images that show the same as a training image: {len(leaks)}.")
+
+
+def readings(run: Run) -> dict[int, Figure]:
+    """The three figures by number, as the program reads them; none where nothing was recorded."""
+    if not run.history:
+        return {}
+    return {figure.figure: figure for figure in read_figures(curves.read(run.folder / "history.jsonl"))}
+
+
+def reading(figure: Figure | None) -> Html | None:
+    """The shape that was seen in a figure, and what to try first where it is not a good one."""
+    if figure is None:
+        return None
+    advice = f"; try first: {figure.advice}" if figure.advice else ""
+    return tag("span", "Read as: ", tag("b", figure.shape), f"{advice}.", class_="reading")
+
+
+TRIED = (
+    "Each was trained beside the unchanged recipe from the same state, for equally many steps. What was kept "
+    "had the lowest loss on the validation images, below that without it by more than two paired standard "
+    "errors."
+)
+
+
+def treatments(run: Run) -> Html | None:
+    """Every remedy that was tried, and what it brought; None where none was."""
+    if not run.treatments:
+        return None
+    kept = sum(bool(trial.get("kept")) for trial in run.treatments)
+    head = ["cause", "remedy", "steps", "loss without", "loss with it", "gain", "cost", "outcome"]
+    grid = table("Remedies that were tried", head, map(_trial, run.treatments))
+    told = tag("p", f"{len(run.treatments)} tried, {kept} kept. {TRIED} The cost is a share of a training.")
+    return join([tag("h3", "Remedies that were tried"), told, grid])
+
+
+def _trial(trial: Data) -> list[object]:
+    gain, error = finite(trial.get("gain")), finite(trial.get("error"))
+    since, steps = (number(trial.get(key)) for key in ("since", "steps"))
+    return [
+        str(trial.get("cause")).replace("_", " "),
+        tag("code", trial.get("edit")),
+        f"{steps} from step {since}",
+        _loss(trial, "nothing"),
+        _loss(trial, "remedy"),
+        None if gain is None else f"{gain:.3g} ± {number(error)}",
+        percent(trial.get("cost")),
+        "kept" if trial.get("kept") else "reverted",
+    ]
+
+
+def _loss(trial: Data, key: str) -> str:
+    """A loss that was no number is stored as none."""
+    return "not a number" if trial.get(key) is None else number(trial[key])

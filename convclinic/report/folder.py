@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -26,6 +26,7 @@ class Run:
     data: Data | None
     mistakes: list[Data] | None
     suspects: list[Data]
+    treatments: list[Data] = field(default_factory=list["Data"])
 
     @property
     def split(self) -> str:
@@ -80,6 +81,7 @@ def load(folder: Path) -> Run:
         data=None if data is None else mapping(data),
         mistakes=None if mistakes is None else rows(listed),
         suspects=rows(mapping(mistakes).get("label_suspects")),
+        treatments=rows(_json(folder / "treatments.json")),
     )
 
 

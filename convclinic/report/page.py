@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from convclinic.ground.files import write_text
 from convclinic.report.answers import calibration, confusion, mistakes, per_class
+from convclinic.report.clinic_section import data_health
 from convclinic.report.findings import next_steps
 from convclinic.report.folder import Run, load, mapping
 from convclinic.report.markup import Html, join, name, script, tag
@@ -24,6 +25,7 @@ SECTIONS = (
     ("confusion", "Confusions", confusion),
     ("calibration", "Confidence", calibration),
     ("mistakes", "Mistakes", mistakes),
+    ("health", "Data health", data_health),
     ("plan", "Plan", plan),
     ("data", "Data", checkup),
     ("reproduce", "Repeat", reproduce),

@@ -32,6 +32,7 @@ SHARED = {
     "predict": {"--out", "--device", "--quiet", "--json", "--csv"},
     "report": {"--out", "--quiet", "--json"},
     "diagnose": {"--classes", "--validation", "--json"},
+    "clinic": {"--json"},
     "study": {
         "--data",
         "--net",
@@ -65,7 +66,9 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded("import convclinic; assert len(dir(convclinic)) > 5") == "[]"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["fit", "--help"], ["predict", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["fit", "--help"], ["predict", "--help"], ["clinic", "--help"], ["--version"]]
+)
 def test_help_never_loads_torch(words):
     what = f"""
 sys.argv = ["convclinic", *{words!r}]

@@ -186,6 +186,8 @@ def with_keras(fault: str | None, watched: bool, folder: Path, probabilities: bo
     layers = keras.layers
     keras.utils.set_random_seed(SEED)
     parts = [keras.Input((8, 8, 1)), layers.Conv2D(8, 3, padding="same"), layers.BatchNormalization()]
+    if fault == "dead":
+        parts.append(layers.Rescaling(1.0, offset=-30.0))
     parts += [layers.ReLU(), layers.Flatten(), layers.Dropout(0.2)]
     ends_in_softmax = probabilities or fault == "softmax"
     model = keras.Sequential([*parts, layers.Dense(10, activation="softmax" if ends_in_softmax else None)])
@@ -243,6 +245,28 @@ def test_every_step_and_epoch_is_fed(train: Train, tmp_path: Path) -> None:
     assert signals.epochs[-1].val_loss < 1
 
 
+@pytest.mark.parametrize("name", ["lightning", "transformers", "fastai", "skorch"])
+def test_the_first_batch_is_examined_before_its_step(name: str, tmp_path: Path) -> None:
+    _, callback = TRAINERS[name](None, True, tmp_path)
+    clinic = (callback.attached if hasattr(callback, "attached") else callback.attached_).clinic
+    signals = clinic.signals()
+    assert signals.preflight is not None and signals.preflight.error == ""
+    assert signals.first.step == 0
+    assert signals.preflight.one_batch.accuracy > 0.9
+    assert [layer.name.split(".")[-1] for layer in signals.preflight.depth] == ["0", "5"]
+
+
+def test_a_loss_of_the_models_own_kind_is_not_taken_for_cross_entropy() -> None:
+    library("transformers")
+    agrees = adapter("transformers")._is_cross_entropy
+    logits, labels = torch.randn(8, 10), torch.arange(8)
+    loss = nn.functional.cross_entropy(logits, labels)
+    assert agrees({"loss": loss, "logits": logits}, labels)
+    assert not agrees({"loss": 2 * loss, "logits": logits}, labels)
+    assert not agrees({"logits": logits}, labels)
+    assert not agrees((loss, logits), labels)
+
+
 @pytest.mark.parametrize(
     "train",
     [
@@ -260,6 +284,20 @@ def test_other_custom_of_a_library_is_healthy_too(train: Train, tmp_path: Path) 
     assert signals.updates == signals.observed >= STEPS
     np.testing.assert_allclose(own, loss, rtol=1e-3)
     assert not alarms(callback)
+
+
+def test_layers_of_keras_are_told_by_name_and_left_as_they_were(tmp_path: Path) -> None:
+    _, callback = with_keras("dead", True, tmp_path)
+    finding = next(finding for finding in callback.findings() if finding.cause == "dead_relu")
+    assert finding.severity != "info" and finding.where.startswith("re_lu")
+    names = callback.attached.clinic.signals().by_layer.names
+    assert [name.split(".")[0].rstrip("_0123456789") for name in names] == [
+        "conv2d",
+        "batch_normalization",
+        "dense",
+    ]
+    assert set(callback.model._modules) == {"_functional", "_torch_params"}
+    assert not {"compute_loss"} & set(vars(callback.model))
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -15,7 +15,7 @@ from sklearn.model_selection import cross_val_predict
 
 from convclinic.clinic.data_health import confused_classes, examine, worst_images
 from convclinic.clinic.label_doubts import label_suspects, random_labels
-from convclinic.clinic.leaks import leakage_suspects
+from convclinic.clinic.leaks import Leak, leakage_suspects
 from convclinic.clinic.out_of_sample import nearest_probabilities, probed_probabilities
 from convclinic.ground.errors import ConvclinicError
 
@@ -152,14 +152,23 @@ def test_copies_across_the_split_are_found_and_others_left_alone() -> None:
     images = np.stack([scene(i) for i in range(60)])
     parts = np.repeat([0, 1, 2], 20)
     images[25] = images[3]  # the same pixels, in validation
-    images[45] = np.clip(images[7].astype(int) + 6, 0, 255)  # a brighter copy, in test
+    images[45] = np.clip(images[7].astype(int) + 20, 0, 255) // 8 * 8  # a brighter, coarser copy, in test
     images[11] = images[12]  # both train: no leak
-    leaks = leakage_suspects(lambda positions: images[positions], parts)
+    groups = np.arange(60)  # as the check-up finds them
+    groups[[25, 45, 11]] = 3, 7, 12
+    groups[[30, 31]] = 9  # of one person, whose photo 9 trains: another picture
+    leaks = leakage_suspects(lambda positions: images[positions], parts, groups)
     assert [(leak.train, leak.evaluated) for leak in leaks] == [(3, 25), (7, 45)]
-    assert leaks[0].likeness == 1.0 > 0.98
+    assert leaks[0].likeness == pytest.approx(1.0) and 0.98 < leaks[1].likeness < 0.9999
+
+
+@pytest.mark.parametrize(("n", "severity"), [(1797, "info"), (150, "warning")])
+def test_a_leak_is_as_grave_as_the_share_of_copies(n: int, severity: str) -> None:
     case = digits(0.0)
-    health = examine(case.labels, case.probabilities, NAMES, leaks=leaks)
-    assert [finding.cause for finding in health.findings] == ["train_test_leak"]
+    health = examine(
+        case.labels[:n], case.probabilities[:n], NAMES, leaks=[Leak(3, 25, 1.0), Leak(7, 45, 0.99)]
+    )
+    assert [(f.cause, f.severity) for f in health.findings] == [("train_test_leak", severity)]
 
 
 def test_results_are_plain_data() -> None:

@@ -103,6 +103,7 @@ def fill(folder: Path, classes: list[str], **changes: Any) -> Path:
         "planned_steps": 64,
         "device": "2-core CPU",
         "verdict": "A good net.",
+        "data_health": {"images": 40, "suspected": 1, "confused": [], "leaks": []},
     }
     write_json(folder / "metrics.json", metrics | changes)
     (folder / "history.jsonl").write_text("".join(r.line() for r in history()), encoding="utf-8")
@@ -312,6 +313,20 @@ def test_label_suspects_are_shown_beside_the_mistakes(tmp_path: Path) -> None:
     )
     text = page(folder).text
     assert "Labels that may be wrong" in text and "doubt.jpg" in text and "cat/1.jpg" in text
+
+
+def test_the_program_says_how_it_reads_the_figures_and_what_it_tried(tmp_path: Path) -> None:
+    folder = fill(tmp_path, ["cat", "dog"])
+    assert page(folder).text.count("Read as:") == 3 and "Remedies" not in page(folder).text
+    trial = {"cause": "lr_too_high", "edit": "optimise.lr=0.1", "since": 0, "steps": 20, "kept": True}
+    write_json(
+        folder / "treatments.json", [trial | {"nothing": 2.0, "remedy": 1.0, "gain": 1.0, "error": 0.1}]
+    )
+    assert "1 tried, 1 kept" in page(folder).text
+
+
+def test_a_run_whose_data_were_not_examined_says_so(tmp_path: Path) -> None:
+    assert "was not examined" in page(fill(tmp_path, ["cat", "dog"], data_health=None)).text
 
 
 def test_tables_have_scoped_headers_and_pictures_a_description(tmp_path: Path) -> None:

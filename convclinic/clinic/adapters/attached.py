@@ -101,18 +101,28 @@ class Attachment:
                 LOG.warning("%s (%s): %s", finding.cause, finding.severity, finding.summary)
 
 
-class Tap:
-    """The latest inputs and outputs of `module` while gradients were on, as its own forward pass had them."""
+Seen = tuple[tuple[Any, ...], dict[str, Any], Any]
 
-    def __init__(self, module: nn.Module) -> None:
+
+class Tap:
+    """The latest inputs and outputs of `module` while gradients were on, as its own forward pass had them.
+
+    `first` is called with those of the first pass, before any gradient is there.
+    """
+
+    def __init__(self, module: nn.Module, first: Callable[[Seen], None] | None = None) -> None:
+        self._first = first
         self._handle = module.register_forward_hook(self._passed, with_kwargs=True)
-        self._latest: tuple[tuple[Any, ...], dict[str, Any], Any] | None = None
+        self._latest: Seen | None = None
 
     def _passed(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if torch.is_grad_enabled():
+            first, self._first = self._first, None
+            if first is not None:
+                first((args, kwargs, output))  # it may run the module
             self._latest = args, kwargs, output
 
-    def take(self) -> tuple[tuple[Any, ...], dict[str, Any], Any] | None:
+    def take(self) -> Seen | None:
         """Arguments, keyword arguments and output, once: nothing is held longer than the trainer holds it."""
         latest, self._latest = self._latest, None
         return latest

@@ -4,11 +4,12 @@
 
 Keras shows its callbacks running means alone. While training lasts, two methods are therefore stood in for by
 ones that call them and look: `model.compute_loss`, which has the batch, the outputs and the loss, and
-`model.optimizer.apply`. Where the loss takes probabilities, as is Keras's custom, the clinic gets logits.
+`model.optimizer.apply`. Where the loss takes probabilities, as is Keras's custom, the clinic gets logits. The
+layers, whose weights Keras keeps in one dictionary, are children of the model meanwhile, so that they have
+names of their own.
 
-Less is seen than of a PyTorch net: there is no preflight; Keras keeps all weights in one dictionary, so
-nothing is told layer by layer; dropout and normalisation follow the argument `training`, so probes see them
-at rest.
+Less is seen than of a PyTorch net: there is no preflight; kernels have another layout, so initial weights are
+not judged; dropout and normalisation follow the argument `training`, so probes see them at rest.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class ClinicCallback(keras.callbacks.Callback):
         self.attached = Attachment(classes, muted=muted, preflight=False)
         self._mirror: Mirror | None = None
         self._stand_ins: list[tuple[Any, str]] = []
+        self._children: dict[str, Any] | None = None
         self._batch: tuple[Any, Any, Any, Tensor] | None = None
         self._probabilities: bool | None = None
 
@@ -46,9 +48,12 @@ class ClinicCallback(keras.callbacks.Callback):
         return self.attached.findings()
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._leave()  # a training that was broken off
         model: Any = self.model
         optimizer = model.optimizer
         self._probabilities = None
+        self._children = dict(model._modules)
+        _set_children(model, {layer.name: layer for layer in model.layers} | self._children)
         weights = [variable.value for variable in model.trainable_variables]
         group = {"params": weights, **_settings(optimizer)}
         self._mirror = Mirror.of(type(optimizer).__name__, [group])
@@ -102,10 +107,23 @@ class ClinicCallback(keras.callbacks.Callback):
         self.attached.epoch(logs or {})
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._leave()
+        self.attached.close()
+
+    def _leave(self) -> None:
+        """The model is as it was before training."""
         while self._stand_ins:
             owner, name = self._stand_ins.pop()
             object.__delattr__(owner, name)
-        self.attached.close()
+        children, self._children = self._children, None
+        if children is not None:
+            _set_children(self.model, children)
+
+
+def _set_children(model: Any, children: Mapping[str, Any]) -> None:
+    """PyTorch's table of child modules, in this order: weights belong to the first that has them."""
+    model._modules.clear()
+    model._modules.update(children)
 
 
 def _settings(optimizer: Any) -> dict[str, float]:

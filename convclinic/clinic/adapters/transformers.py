@@ -4,19 +4,23 @@
 
 The trainer shows its callbacks no batch. A hook on the model sees the inputs, the `labels` beside them, and
 the loss and logits that it gives. Steps whose loss the trainer itself computes (label smoothing,
-`compute_loss_func`) are not observed, which is logged once. There is no preflight.
+`compute_loss_func`) are not observed, which is logged once. The preflight is made in the first forward pass,
+where the model takes the images first and its loss is the cross-entropy of its logits.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from convclinic.clinic.adapters.attached import LOG, Attachment, Tap
+from convclinic.clinic.adapters.attached import LOG, Attachment, Seen, Tap
 from convclinic.clinic.watch import first_tensor
 from convclinic.kinds import Finding
 
@@ -24,8 +28,10 @@ from convclinic.kinds import Finding
 class ClinicCallback(TrainerCallback):
     """Watches `Trainer.train`; options are those of `Attachment`."""
 
-    def __init__(self, classes: int | None = None, muted: Mapping[str, str] | None = None) -> None:
-        self.attached = Attachment(classes, muted=muted, preflight=False)
+    def __init__(
+        self, classes: int | None = None, muted: Mapping[str, str] | None = None, preflight: bool = True
+    ) -> None:
+        self.attached = Attachment(classes, muted=muted, preflight=preflight)
         self._tap: Tap | None = None
         self._blind = False
 
@@ -38,8 +44,20 @@ class ClinicCallback(TrainerCallback):
         self._close()
         model: nn.Module = kwargs["model"]
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # out of Accelerate's
-        self._tap = Tap(model)
+        self._tap = Tap(model, lambda seen: self._begin(model, seen))
         self.attached.open(model, [optimizer])
+
+    def _begin(self, model: nn.Module, seen: Seen) -> None:
+        """Preflight, where the first batch shows that the model can be called and judged like any other."""
+        positional, named, output = seen
+        images = (
+            positional[0]
+            if positional
+            else named.get(next(iter(inspect.signature(model.forward).parameters)))
+        )
+        if isinstance(images, Tensor) and _is_cross_entropy(output, named.get("labels")):
+            self.attached.loss_fn = nn.CrossEntropyLoss()
+            self.attached.begin(images, named["labels"])
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -77,3 +95,14 @@ class ClinicCallback(TrainerCallback):
         if self._tap is not None:
             self._tap.close()
         self.attached.close()
+
+
+def _is_cross_entropy(output: Any, labels: Any) -> bool:
+    """Whether the loss in a model's output is the cross-entropy of the logits in it."""
+    if not isinstance(output, Mapping) or not isinstance(labels, Tensor) or labels.is_floating_point():
+        return False
+    loss, logits = output.get("loss"), output.get("logits")
+    if not isinstance(loss, Tensor) or not isinstance(logits, Tensor) or logits.ndim != 2 or labels.ndim != 1:
+        return False
+    own = F.cross_entropy(logits.detach().float(), labels)
+    return torch.allclose(loss.detach().float(), own, rtol=1e-3, atol=1e-4)
