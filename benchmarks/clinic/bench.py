@@ -1,6 +1,6 @@
 """The fault bench: does the clinic name planted faults, and is it silent on healthy runs?
 
-    python benchmarks/clinic/bench.py --half tuning --out DIR [--only PATTERN] [--quick] [--steps N]
+    python benchmarks/clinic/bench.py --half tuning --out DIR [--only PATTERN] [--quick] [--seed N]
 
 Trains small nets on small data in a plain loop, with a fault planted or without, and asks the clinic for its
 findings on the way (after 5, 10, 20, 50 and 100 steps) and at the end. Each planted run is compared with its
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--only", default="*", help="pattern of scenario names, such as 'fault/lr_*'")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the split, the places, weights and order")
     parser.add_argument("--preflight", choices=("mixed", "on", "off"), default="mixed")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--unwatched", action="store_true")

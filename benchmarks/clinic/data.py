@@ -118,14 +118,14 @@ READERS: dict[str, Callable[[Path], Arrays]] = {
     "cifar": lambda folder: pictures(folder / "cifar10-jpeg.tar.xz", SIDES["cifar"], 340),
     "cells": lambda folder: pictures(folder / "bccd-crops.tar", SIDES["cells"], 900),
 }
-_loaded: dict[str, Data] = {}
+_loaded: dict[tuple[str, int], Data] = {}
 
 
-def load(name: str, folder: Path, cache: Path | None = None) -> Data:
-    """The data set `name`, shuffled once and split: 1,500 or 2,400 to train on, 500 for validation and as
-    many fresh ones."""
-    if name in _loaded:
-        return _loaded[name]
+def load(name: str, folder: Path, cache: Path | None = None, seed: int = 0) -> Data:
+    """The data set `name`, shuffled by `seed` and split: 1,500 or 2,400 to train on, 500 for validation and
+    as many fresh ones."""
+    if (name, seed) in _loaded:
+        return _loaded[name, seed]
     kept = cache / f"{name}.npz" if cache else None
     if kept and kept.exists():
         with np.load(kept) as file:
@@ -135,7 +135,7 @@ def load(name: str, folder: Path, cache: Path | None = None) -> Data:
         if kept and name in SIDES:
             kept.parent.mkdir(parents=True, exist_ok=True)
             np.savez(kept, images=images, labels=labels)
-    order = np.random.default_rng(0).permutation(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
     x = torch.from_numpy(images[order].copy()).permute(0, 3, 1, 2).float() / 255
     side = SIDES.get(name, x.shape[-1])
     if x.shape[-1] != side:
@@ -144,5 +144,6 @@ def load(name: str, folder: Path, cache: Path | None = None) -> Data:
     aside = min(VALIDATION, len(y) // 5)
     val, fresh = slice(0, aside), slice(aside, 2 * aside)
     train = slice(2 * aside, 2 * aside + MORE.get(name, TRAINING))
-    _loaded[name] = Data(name, int(y.max()) + 1, x[train], y[train], x[val], y[val], x[fresh], y[fresh])
-    return _loaded[name]
+    made = Data(name, int(y.max()) + 1, x[train], y[train], x[val], y[val], x[fresh], y[fresh])
+    _loaded[name, seed] = made
+    return made

@@ -58,8 +58,8 @@ class Base:
         return f"{self.net}-{self.data}-{self.optimizer}-s{self.seed}-{self.steps}"
 
     def run(self, folder: Path, cache: Path | None) -> Run:
-        """A fresh healthy run: standardised inputs, batches of 32."""
-        data = load(self.data, folder, cache)
+        """A fresh healthy run: standardised inputs, batches of 32. The seed sets split, weights and order."""
+        data = load(self.data, folder, cache, self.seed)
         torch.manual_seed(self.seed + zlib.crc32(self.name.encode()) % 1000)
         model = NETS[self.net](*data.shape, data.classes)
         rate = RATES[self.net][self.optimizer]

@@ -124,7 +124,7 @@ def validation_in_bgr(run: Run) -> None:
 
 @fault("data_starved", steps=60)
 def loader_sleeps(run: Run) -> None:
-    run.wait = 0.1
+    run.wait = 0.2
 
 
 @fault("non_finite")

@@ -39,7 +39,8 @@ class Scenario:
 
 
 def _place(fault: Fault, half: str, steps: int, seed: int) -> Base:
-    """The base on which it is planted: by its name's hash, so that it stays when others are added."""
+    """The base on which it is planted: by its name's hash, so that it stays when others are added; another
+    seed plants it elsewhere."""
     places = [
         (net, data, optimizer)
         for net, data in FAMILIES[half]
@@ -50,7 +51,8 @@ def _place(fault: Fault, half: str, steps: int, seed: int) -> Base:
     ]
     if not places:
         raise LookupError(f"{fault.name} fits no family of the half {half}")
-    net, data, optimizer = places[zlib.crc32(f"{half} {fault.name}".encode()) % len(places)]
+    name = f"{half} {fault.name}" + (f" {seed}" if seed else "")
+    net, data, optimizer = places[zlib.crc32(name.encode()) % len(places)]
     return Base(net, data, optimizer, seed, fault.steps or steps)
 
 

@@ -14,6 +14,9 @@ from convclinic.kinds import Evidence, Finding
 
 PACKAGE = "convclinic.clinic.causes"
 SURE = 0.5  # a root less certain than this merges nothing
+CLEAR = 0.8  # a root less certain than this leaves a symptom that is more certain in sight, behind it
+BEHIND = 0.01  # of confidence
+LOOKS = "plateau", "predicts_one_class", "underfitting"  # how faults look from outside, never rivals
 ORDER = ("critical", "warning", "info")
 
 
@@ -52,7 +55,8 @@ def judge(signals: Signals, muted: Mapping[str, str] | None = None) -> tuple[Fin
 def merged(findings: Sequence[Finding]) -> list[Finding]:
     """Findings that another one explains, folded into it: one root cause instead of six symptoms.
 
-    Two that explain each other stay as they are unless one is the more severe or the more certain.
+    Two that explain each other stay as they are unless one is the more severe or the more certain. A symptom
+    that is more certain than its uncertain root stays as a rival, ranked behind it.
     """
     roots: dict[str, str] = {}
     for finding in findings:
@@ -65,6 +69,7 @@ def merged(findings: Sequence[Finding]) -> list[Finding]:
             continue
         symptoms = [other for other in findings if _root(other.cause, roots) == finding.cause != other.cause]
         kept.append(_with(finding, symptoms))
+        kept += [_behind(rival, finding) for rival in symptoms if _rivals(rival, finding)][:1]
     return kept
 
 
@@ -84,6 +89,16 @@ def _explains(root: Finding, finding: Finding) -> bool:
         return False
     mutual = root.cause in causes()[finding.cause].explains
     return not mutual or _weight(root) > _weight(finding)
+
+
+def _rivals(symptom: Finding, root: Finding) -> bool:
+    """Whether the symptom might be the cause itself."""
+    alarm = symptom.severity != "info" and symptom.cause not in LOOKS
+    return alarm and root.confidence < CLEAR and symptom.confidence > root.confidence
+
+
+def _behind(rival: Finding, root: Finding) -> Finding:
+    return dataclasses.replace(rival, severity="warning", confidence=root.confidence - BEHIND)
 
 
 def _root(cause: str, roots: dict[str, str]) -> str:

@@ -42,7 +42,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Group:
-    """One parameter group of an optimizer, as it stands now."""
+    """One parameter group of an optimizer, as it stands now. parameters: number of scalars; momentum: SGD's,
+    or beta1 of Adam and its kin."""
 
     optimizer: str
     lr: float
@@ -59,8 +60,8 @@ class Setup:
 
     missing: names of trainable parameters that no optimizer holds; foreign: how many tensors the optimizers
     hold that the model has not; parameters and trainable: numbers of scalars. dropouts: (module name, p).
-    first_norm: a norm follows the first layer before any non-linearity. modes: names of modules whose
-    training flag differs from the root's. training: the root's flag.
+    first_norm: a norm stands before the first layer, or follows it before any non-linearity. modes: names of
+    modules whose training flag differs from the root's. training: the root's flag.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -160,7 +161,7 @@ class First:
 class Depth:
     """One layer's output on one batch, in forward order. output: rms; gradient: rms of the loss's gradient
     with respect to its weights; relative: gradient's norm over the weights' norm; alike: share of units whose
-    gradient rows equal another unit's (1: the units can never become different)."""
+    weights, bias and gradient all equal another unit's (1: the units can never become different)."""
 
     name: str
     kind: str
@@ -172,8 +173,9 @@ class Depth:
 
 @dataclass(frozen=True)
 class OneBatch:
-    """A copy of the net, fitted to a few images for a few steps. lr is what it took, tried from the user's
-    own optimizer settings first; own: the same with the user's own settings alone."""
+    """A copy of the net, fitted to a few images (up to 16) for a few steps with dropout off. lr is what it
+    took, tried from the user's own optimizer settings first; own: the same with the user's own settings
+    alone. last_loss is infinite where it diverged."""
 
     images: int
     classes: int

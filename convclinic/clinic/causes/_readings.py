@@ -81,7 +81,7 @@ def equal(a: float, b: float, tolerance: float = EXACT) -> bool:
 def percent(share: float) -> str:
     """A share as words.
 
-    >>> percent(0.1234), percent(0.00012)
-    ('12 %', '0.012 %')
+    >>> percent(1.0), percent(0.1234), percent(0.00012)
+    ('100 %', '12 %', '0.012 %')
     """
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convclinic.clinic.signals import Activation, Floats, Signals
+from convclinic.clinic.signals import Activation, Floats, NonFinite, Signals
 
 WINDOW = 5, 50  # measured steps that count as "now": a quarter of all, within these bounds
 EARLY = 100  # steps in which a net that its learning rate kills is killed
@@ -193,6 +193,12 @@ def most_silent(signals: Signals) -> float:
 def drops(signals: Signals) -> bool:
     """Whether any dropout is at work: then the probe batch has noise of its own."""
     return signals.setup is not None and any(rate > 0 for _, rate in signals.setup.dropouts)
+
+
+def given(bad: NonFinite | None) -> bool:
+    """Whether what is no number came from the data, or from a loss that makes such of finite outputs: then
+    neither the gradient nor the learning rate is to blame."""
+    return bad is not None and (bad.what in ("inputs", "targets") or (bad.what == "loss" and bool(bad.order)))
 
 
 def pull(signals: Signals) -> float:

@@ -1,7 +1,8 @@
 """Batch too small: the gradient of a few images is mostly noise, and batch norm has little to norm by.
 
 Looks at  images per update, batch norms, noise of the loss around its course, share of the floor learnt
-Why       error of batch-normed nets rises steeply below 8 images (from 24 % to 35 % at 2 on ImageNet);
+Why       error of batch-normed nets rises steeply below 8 images (from 24 % to 35 % at 2 on ImageNet), so
+          that two are a fault in any case, unless the norms are frozen in evaluation mode;
           without batch norm small batches cost nothing but noise, and count only where that hides all
           progress
 Confused  with a learning rate that is too high for the batch (a larger batch cures both), with gradients
@@ -18,7 +19,7 @@ from convclinic.clinic.causes._trend import Course, course
 from convclinic.clinic.signals import Signals
 from convclinic.kinds import Evidence, Finding
 
-EXPLAINS = ("plateau", "predicts_one_class", "underfitting", "lr_too_high", "dead_relu")
+EXPLAINS = ("plateau", "predicts_one_class", "underfitting", "lr_too_high", "dead_relu", "wrong_mode")
 
 SMALL, TINY = 4, 2  # images
 LEAST, SETTLED = 20, 50  # steps
@@ -31,7 +32,7 @@ def judge(signals: Signals) -> Finding | None:
     (size,) = signals.steps.known("size")
     if c is None or c.seen < LEAST or not len(size):
         return None
-    images, normed = float(np.median(size)), bool(signals.setup and signals.setup.batch_norms)
+    images, normed = float(np.median(size)), _normed(signals)
     if images > SMALL:
         return None
     gathered = signals.observed / signals.updates if 0 < signals.updates < signals.observed else 1.0
@@ -62,10 +63,16 @@ def judge(signals: Signals) -> Finding | None:
     )
 
 
+def _normed(signals: Signals) -> bool:
+    """Whether batch norms take their statistics from the batch; frozen ones are in evaluation mode."""
+    setup = signals.setup
+    return setup is not None and 0 < setup.batch_norms > len(setup.modes)
+
+
 def _harm(c: Course, images: float, normed: bool) -> float:
     """Confidence that it costs accuracy; 0 where that does not show."""
     noisy = c.noise > NOISE * c.floor
-    if normed and images <= TINY and c.learnt < 2 * SOME:
+    if normed and images <= TINY:
         return 0.75
     if c.seen < SETTLED or not (noisy or (c.stuck and images <= TINY)):
         return 0.0

@@ -5,7 +5,8 @@ Looks at  how many training images of each class came; the recall of rare and of
           prediction
 Why       ten to one is usual for "imbalanced", but costs nothing where rare classes are recognised: the
           recall has to suffer, beyond its own interval. Two standard errors are taken off the ratio, as few
-          images make any ratio
+          images make any ratio. Rare classes are learnt later than others: up to twenty to one their recall
+          must have stopped rising
 Confused  not_shuffled (classes come in blocks); predicts_one_class in balanced data; hard classes that are
           frequent
 Source    He and Garcia, Learning from Imbalanced Data, 2009; Buda et al., 2018, arXiv:1710.05381
@@ -26,10 +27,18 @@ from convclinic.kinds import Evidence, Finding, Severity
 
 Mask = NDArray[np.bool_]
 
-EXPLAINS = ("predicts_one_class", "plateau", "underfitting", "label_noise", "overfitting")
-RATIO = 10.0  # frequent to rare
+EXPLAINS = (
+    "predicts_one_class",
+    "plateau",
+    "underfitting",
+    "label_noise",
+    "overfitting",
+    "train_val_preprocessing_differ",
+)
+RATIO, EXTREME = 10.0, 20.0  # frequent to rare: worth a look, and never only a late start
 FREQUENT = 1 / 3  # of the largest class
-LEARNT, BEHIND = 0.4, 0.6  # recall of the frequent classes, and how much of it the rare ones reach at most
+LEARNT, BEHIND = 0.4, 0.75  # recall of the frequent classes, and how much of it the rare ones reach at most
+PATIENCE, RISES = 2, 0.1  # validations, and recall from one to the next that is still on its way
 SUPPORT = 10  # images of rare classes, from which their recall says something
 MAJORITY, ONE_ANSWER = 0.6, 0.95  # share of the largest class, and of the commonest prediction
 EARLY = 64  # steps
@@ -55,6 +64,9 @@ def judge(signals: Signals) -> Finding | None:
     recalls = _told(signals, rare, frequent) or _trained(signals, rare, frequent)
     if recalls is not None and (recalls.told or len(signals.steps) > EARLY):
         behind = recalls.frequent >= LEARNT and recalls.rare_high < BEHIND * recalls.frequent
+        extreme = max(_ratio(counts.max(), count) for count in counts) > EXTREME
+        if behind and recalls.told and not extreme and _coming(signals, rare):
+            return None
         return _behind(signals, counts, recalls) if behind else None
     return _early(signals, counts)
 
@@ -73,6 +85,13 @@ def _told(signals: Signals, rare: Mask, frequent: Mask) -> _Recalls | None:
         return None
     low = float(np.nanmean(values[rare]))
     return _Recalls(low, low, float(np.nanmean(values[frequent])), True)
+
+
+def _coming(signals: Signals, rare: Mask) -> bool:
+    """Whether the rare classes are only later than the others: their recall still rises, or is new."""
+    told = [np.asarray(epoch.recalls, float)[rare] for epoch in signals.epochs if epoch.recalls is not None]
+    lately = [float(np.nanmean(recalls)) for recalls in told[-PATIENCE:]]
+    return len(lately) < PATIENCE or lately[-1] > lately[0] + RISES
 
 
 def _trained(signals: Signals, rare: Mask, frequent: Mask) -> _Recalls | None:

@@ -16,7 +16,7 @@ from convclinic.clinic.causes._trend import course
 from convclinic.clinic.signals import Activation, Probe, Signals
 from convclinic.kinds import Evidence, Finding, Severity
 
-EXPLAINS = ("vanishing_gradient", "predicts_one_class", "plateau", "underfitting", "symmetric_init")
+EXPLAINS = ("vanishing_gradient", "predicts_one_class", "plateau", "underfitting")
 
 MANY = 0.6  # of a layer's units; healthy plain nets of the bench had up to 0.55
 MOST = 0.8  # with a loss near the floor this is harm enough at step 25

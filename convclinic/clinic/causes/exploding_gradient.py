@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from convclinic.clinic.causes._trend import adaptive, course, latest, losses, pull
+from convclinic.clinic.causes._trend import adaptive, course, given, latest, losses, pull
 from convclinic.clinic.signals import Floats, Signals
 from convclinic.kinds import Evidence, Finding
 
@@ -44,7 +44,7 @@ def judge(signals: Signals) -> Finding | None:
 def _from_the_start(signals: Signals) -> Finding | None:
     """A gradient beyond the weights' own norm in the first steps, and a run that fails by it."""
     start, bad, c = pull(signals), signals.non_finite, course(signals)
-    if not start > PULL or adaptive(signals) or (bad is not None and bad.what in ("inputs", "targets")):
+    if not start > PULL or adaptive(signals) or given(bad):
         return None
     loss = signals.steps.loss[np.isfinite(signals.steps.loss)]
     if not len(loss) or loss.min() < 0:

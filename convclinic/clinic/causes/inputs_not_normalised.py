@@ -43,6 +43,8 @@ LARGE, SMALL = 5.0, 0.02  # root mean squares, see the card
 OFFSET, OFF_CENTRE = 1.5, 3.0  # a mean this far from 0, and this many standard deviations
 INSIDE = 0.1  # of the scale that the first layer seems to receive: the model scales its inputs itself
 COPED = 0.4  # of ln k: a net with adaptive steps that has got here was not held up
+UNLEARNT, LATE = 0.95, 64  # of ln k, and steps: the optimizer has not coped
+SLOW, SOON = 0.8, 24  # the same where the first loss was high: Adam mostly copes with raw pixels
 HIGH_START = 1.5  # initial loss over ln K that shows an effect; 0.8 to 1.3 is usual
 
 
@@ -117,6 +119,11 @@ def _severity(signals: Signals, scale: float) -> tuple[Severity, float, str]:
     if learnt(signals) or lately(signals.steps.cross_entropy) < COPED * chance_loss(signals):
         return "info", 0.6, "; the optimizer has coped with it"
     start = losses.cross_entropy / chance_loss(signals) if losses is not None else math.nan
-    if scale < SMALL or start > HIGH_START:
+    if scale < SMALL:
         return "warning", 0.7, ""
+    now = lately(signals.steps.cross_entropy) / chance_loss(signals)
+    if now > UNLEARNT and signals.observed >= LATE:
+        return "warning", 0.75, "; nothing is learnt from them"
+    if start > HIGH_START and now > SLOW and signals.observed >= SOON:
+        return "warning", 0.7, "; little is learnt from them"
     return "info", 0.5, "; the optimizer may cope with it"

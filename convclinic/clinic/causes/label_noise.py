@@ -15,6 +15,8 @@ Source    Northcutt et al., Confident learning, 2021, arXiv:1911.00068; Arpit et
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +27,7 @@ from convclinic.kinds import Evidence, Finding
 EXPLAINS = ("underfitting", "plateau", "overfitting", "batch_too_small")
 
 CLASSES = 5  # fewer have too few pairs
-ERRORS = 10  # per pair of classes; fewer leave chance too much room
+ERRORS = 3  # per pair of classes; fewer leave chance too much room
 LEAST, SETTLED = 40, 150  # steps: at all, and where the net alone is asked
 STRUCTURE = 0.25  # excess variance of wrong pairs, relative to their mean squared
 LOW, HIGH = 0.25, 0.9  # accuracy: below, nothing is known yet; above, too few errors to judge
@@ -80,7 +82,8 @@ def judge(signals: Signals) -> Finding | None:
 
 
 def excess(table: NDArray[np.int64]) -> float:
-    """Variance of the wrong pairs beyond chance, rows and columns, over their mean squared.
+    """Variance of the wrong pairs beyond chance, rows and columns, and one standard error of it, over their
+    mean squared.
 
     NaN where there are too few errors.
     """
@@ -89,7 +92,7 @@ def excess(table: NDArray[np.int64]) -> float:
     errors = table * off.astype(float)
     pairs = (k - 1) ** 2 - k  # degrees of freedom of independence without the diagonal
     mean = errors.sum() / off.sum()
-    if mean < ERRORS / 2 or not (errors.sum(1) > 0).all():
+    if mean < ERRORS or not (errors.sum(1) > 0).all():
         return float("nan")
     rows, columns = np.ones(k), np.ones(k)
     for _ in range(30):
@@ -97,7 +100,7 @@ def excess(table: NDArray[np.int64]) -> float:
         columns *= errors.sum(0) / np.maximum((off * rows[:, None]).sum(0) * columns, 1e-9)
     expected = np.outer(rows, columns)
     apart = ((errors - expected) ** 2 / np.maximum(expected, 0.3))[off].sum() / pairs
-    return float((apart - 1) / mean)
+    return float((apart - 1 + math.sqrt(2 / pairs)) / mean)
 
 
 def _softened(signals: Signals) -> bool:

@@ -1,7 +1,7 @@
 """A label is no number of one of the net's outputs, or a target row is no distribution over them.
 
-Looks at  smallest and largest target of the first batch, how many outputs the net has, the number of
-          classes, what the loss raised in preflight
+Looks at  smallest and largest target of the first batch and of all so far, how many outputs the net has,
+          the number of classes, what the loss raised in preflight
 Why       classes count from 0; a label k needs k + 1 outputs. PyTorch's cross-entropy raises for it,
           indexing by hand takes another class in silence for negative ones
 Confused  a loss's ignore_index, which is allowed to lie outside; one output for two classes
@@ -23,9 +23,12 @@ EXPLAINS = (
     "lr_too_high",
     "wrong_loss_pairing",
     "underfitting",
+    "class_imbalance",
+    "overfitting",
+    "train_val_preprocessing_differ",
 )
 ROUNDING = 1e-3
-IGNORED = 0.5  # share of a batch
+IGNORED = 0.2  # share of a batch of whole images; pixels of one image are ignored more often
 WORDS = (
     "labels run from",
     "out of bounds",
@@ -63,19 +66,30 @@ def _classes(signals: Signals, targets: Targets, outputs: Outputs | None) -> Fin
         text = f"the largest label is {targets.high:g}, but the net has {width} outputs"
         severity = "critical" if raised else "warning"
         return _finding(signals, severity, 0.97, "largest label", targets.high, f"below {width}", text)
-    if signals.classes and signals.classes > 1 and targets.high >= signals.classes:
-        text = f"the largest label is {targets.high:g}, but {signals.classes} classes count from 0"
-        return _finding(
-            signals, "warning", 0.8, "largest label", targets.high, f"below {signals.classes}", text
-        )
+    highest = max(targets.high, _highest(signals, width))
+    if signals.classes and signals.classes > 1 and highest >= signals.classes:
+        text = f"the largest label is {highest:g}, but {signals.classes} classes count from 0"
+        sure = 0.9 if _from_one(signals) else 0.8
+        return _finding(signals, "warning", sure, "largest label", highest, f"below {signals.classes}", text)
     size = signals.first.inputs.shape[0] if signals.first.inputs is not None else 0
-    if size and targets.ignored > IGNORED * size:
+    if size and size >= targets.ignored > IGNORED * size:
         share = targets.ignored / size
         text = (
             f"{targets.ignored} of {size} labels are the loss's ignore_index, so nothing is learnt from them"
         )
-        return _finding(signals, "warning", 0.75, "share of ignored labels", share, "near 0", text)
+        return _finding(signals, "warning", 0.9, "share of ignored labels", share, "near 0", text)
     return None
+
+
+def _highest(signals: Signals, width: int) -> int:
+    """The largest label of all so far that has an output of its own; -1 where there is none."""
+    return max((k for k, count in enumerate(signals.labels.counts[:width]) if count), default=-1)
+
+
+def _from_one(signals: Signals) -> bool:
+    """Whether class 0 never came while one beyond the last did: the labels count from 1."""
+    counts = signals.labels.counts
+    return len(counts) > (signals.classes or 0) > 1 and counts[0] == 0 < counts[-1]
 
 
 def _raised(signals: Signals) -> bool:

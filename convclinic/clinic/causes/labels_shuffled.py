@@ -4,7 +4,8 @@ Looks at  a linear probe and nearest neighbours on thumbnails of the training im
           beside chance; accuracy of the net, and of the validation
 Why       thumbnails of any usual data tell far more than chance about true labels: on 1,500 photographs of
           ten classes the probe lies twenty standard errors above it, with half of the labels wrong still
-          seven. Both the probe and the net must be at chance; a net alone has many other reasons
+          seven. Both the probe and the net must be at chance, or the net's validation where it has begun to
+          learn training images by heart; a net alone has many other reasons
 Confused  with every fault that keeps the net at its floor (the probe does not use the net), with constant
           inputs (left aside), with data that is hard for a linear probe (a net that learns anything ends
           the suspicion)
@@ -24,18 +25,17 @@ from convclinic.kinds import Evidence, Finding
 
 EXPLAINS = ("plateau", "predicts_one_class", "underfitting", "overfitting", "label_noise")
 
-LEAST = 25  # steps
+LEAST, BY_HEART = 48, 100  # steps; and where training images are learnt
 SEEN = 1000  # images probed from which the verdict is as certain as it gets
 BEYOND = 1.5  # times two standard errors above chance: more than chance
 COPIES = 0.5  # of the first batch's images that are flat or copies: the inputs are the fault
-TRAINED = 0.1  # above chance on training images, while validation stays at chance: learnt by heart
 
 
 def judge(signals: Signals) -> Finding | None:
     probe, c = signals.data_probe, course(signals)
     if probe is None or c is None or c.seen < LEAST or _empty(signals) or not _at_chance(signals, probe):
         return None
-    heart = _by_heart(signals, probe)
+    heart = not c.stuck and _by_heart(signals, probe)
     if not (c.stuck or heart) or (
         signals.first.targets is not None and signals.first.targets.kind == "multi"
     ):
@@ -58,14 +58,14 @@ def _at_chance(signals: Signals, probe: DataProbe) -> bool:
 
 
 def _by_heart(signals: Signals, probe: DataProbe) -> bool:
-    """Whether the training images are learnt and nothing of it holds for others."""
-    if not signals.epochs or not signals.validation:
+    """Whether something is learnt of the training images, and nothing of it holds for others."""
+    if not signals.epochs or not signals.validation or signals.observed < BY_HEART:
         return False
     last = signals.epochs[-1]
-    if last.train_accuracy is None or last.val_accuracy is None:
+    if last.val_accuracy is None:
         return False
     margin = 3 * math.sqrt(probe.chance * (1 - probe.chance) / signals.validation)
-    return last.train_accuracy > probe.chance + TRAINED and last.val_accuracy < probe.chance + margin
+    return last.val_accuracy < probe.chance + margin
 
 
 def _finding(signals: Signals, probe: DataProbe, c: Course, heart: bool) -> Finding:

@@ -4,7 +4,8 @@ Looks at  loss relative to its start and its floor in the first steps and now, u
           growth of the weights, the first non-finite value
 Why       the ratio alone says little: healthy runs of SGD, and of Adam at its start, update weights by a
           tenth and more. It counts only where nothing is learnt. A loss that shot up and then stays at the
-          floor is that of a net that its learning rate has killed
+          floor is that of a net that its learning rate has killed; so is a layer of ReLUs that was alive
+          before, or of tanhs that was not at its ends, after updates as large as that
 Confused  with inputs that are not normalised, weights of a wrong scale and summed losses, which have the
           same effect at a usual rate and name it as their symptom; with dead units or a hard problem,
           which stay at the floor without the jump
@@ -18,7 +19,19 @@ import math
 
 import numpy as np
 
-from convclinic.clinic.causes._trend import Course, adaptive, course, grown, most_silent, pull, rate, ratios
+from convclinic.clinic.causes._trend import (
+    EARLY,
+    Course,
+    adaptive,
+    after_training,
+    course,
+    given,
+    grown,
+    most_silent,
+    pull,
+    rate,
+    ratios,
+)
 from convclinic.clinic.signals import Signals
 from convclinic.kinds import Evidence, Finding, Severity
 
@@ -31,6 +44,7 @@ EXPLAINS = (
     "predicts_one_class",
     "plateau",
     "underfitting",
+    "wrong_mode",
 )
 
 LEAST = 10  # steps; healthy runs too are thrown about in fewer
@@ -45,12 +59,15 @@ GREW = 2.0  # times their first norm, while nothing was learnt: weights that wer
 LITTLE, SOME = 0.1, 0.25  # of the floor: learnt so little after a jump, and after a far one
 PULL = 3.0  # gradient over weights at the start: with it the gradient is at fault. Healthy runs: 0.01 to 0.2
 DEAD = 0.95  # share of silent units from which a net cannot come back
+WHOLE, ALIVE = 0.999, 0.5  # share of silent units of a dead layer, and of one that works
+ENDS = 0.8  # share of outputs at their ends
+HALF, MOST = 0.5, 0.95  # of the floor learnt in spite of it, at first and in the end
 NEGATIVE = -1e-3  # a loss below is no cross-entropy: its sign is wrong, or its pairing
 
 
 def judge(signals: Signals) -> Finding | None:
     steps = signals.steps
-    if _maximised(signals) or _bad_data(signals) or (not adaptive(signals) and pull(signals) > PULL):
+    if _maximised(signals) or given(signals.non_finite) or (not adaptive(signals) and pull(signals) > PULL):
         return None
     if signals.non_finite is not None:
         return _diverged(signals)
@@ -73,16 +90,14 @@ def _maximised(signals: Signals) -> bool:
     return signals.setup is not None and any(group.maximize for group in signals.setup.groups)
 
 
-def _bad_data(signals: Signals) -> bool:
-    return signals.non_finite is not None and signals.non_finite.what in ("inputs", "targets")
-
-
 def _killed(signals: Signals, c: Course) -> tuple[str, float] | None:
     """Nothing learnt after the loss shot up, or after the weights were thrown far away."""
-    if c.learnt > (SOME if c.shot > FAR else LITTLE):
-        return None
     ratio = ratios(signals)
     most = float(ratio.max()) if len(ratio) else math.nan
+    if most > JUMP and c.learnt < (HALF if c.seen < EARLY else MOST) and _driven_to_the_ends(signals):
+        return f"an update changed the weights by {most:.0%}, and drove the units to their ends", 0.75
+    if c.learnt > (SOME if c.shot > FAR else LITTLE):
+        return None
     if c.shot > SHOT and not most < PERSISTS:
         return (
             f"the loss shot from {c.start:.3g} to {c.peak:.3g} in step {c.peak_step}, and nothing came after",
@@ -90,7 +105,24 @@ def _killed(signals: Signals, c: Course) -> tuple[str, float] | None:
         )
     if c.stuck and most > JUMP and grown(signals) > GREW:
         return f"one update changed the weights by {most:.0%}, and nothing has been learnt since", 0.75
+    if c.stuck and most > PERSISTS and _died(signals):
+        return f"updates of up to {most:.0%} of the weights silenced a layer that was alive before", 0.75
     return None
+
+
+def _died(signals: Signals) -> bool:
+    """Whether a layer of ReLUs that had units alive at the first probe has none any more."""
+    first = {a.name: a.silent for a in signals.probes[0].activations} if signals.probes else {}
+    now = [a for a in after_training(signals) if a.operation == "relu" and a.silent >= WHOLE]
+    return any(first.get(a.name, 1.0) < ALIVE for a in now)
+
+
+def _driven_to_the_ends(signals: Signals) -> bool:
+    """Whether sigmoids or tanhs are at their ends now, and were not before training, if that was seen."""
+    before = [a for probe in signals.probes if probe.step == 0 for a in probe.activations]
+    if max((a.saturated for a in before), default=0.0) > ALIVE:
+        return False
+    return max((a.saturated for a in after_training(signals)), default=0.0) > ENDS
 
 
 def _restless(signals: Signals, c: Course) -> tuple[str, float] | None:

@@ -3,7 +3,9 @@
 Looks at  update-to-weight ratio, learning rate and its course, loss and its slope with standard error
 Why       an update of a ten-thousandth of the weights needs ten thousand steps to make new ones. The ratio
           alone also shrinks in every converged run and at the end of every schedule: the loss must still
-          be high, and its fall, taken at its most favourable, must need many times the steps seen
+          be high, and its fall, taken at its most favourable, must need many times the steps seen. SGD at a
+          rate below 1e-3 (over 1 - momentum) needs no such forecast where fresh weights have learnt little. A
+          gradient of the same norm in every step is clipped, which makes it small at any rate
 Confused  with dead, saturated or vanishing nets (small updates at a usual rate: small gradients), with
           warm-up (the rate still rises) and with the end of a decay (it was higher before)
 Source    Karpathy, CS231n notes on learning, 2015 (updates near a thousandth of the weights)
@@ -16,6 +18,7 @@ import math
 import numpy as np
 
 from convclinic.clinic.causes._trend import (
+    WINDOW,
     Course,
     adaptive,
     after_training,
@@ -39,6 +42,9 @@ SURELY = 0.25  # of both, where updates are tiny: noise hides the slope of short
 DONE = 0.5  # of the floor: whoever has learnt this much is not too slow
 RISING, FELL = 1.02, 0.3  # of the rate: still warming up, and decayed already
 MOST = 0.6  # of the measured steps: a rate low for so long fell too early. Half a cosine is low for 0.37
+SCRATCH, SLOWLY = 1e-3, 5e-4  # SGD's rate over 1 - momentum; updates: too little for weights not yet trained
+CRAWL, CRAWLED = 100, 0.25  # steps, and share of the floor learnt by then
+EQUAL = 1e-3  # share by which norms differ that clipping has made equal
 DEAD = 0.8  # share of silent units or saturated entries that explains small updates
 
 
@@ -47,13 +53,27 @@ def judge(signals: Signals) -> Finding | None:
     if c is None or c.seen < LEAST or len(ratio) < 5:
         return None
     usual = max(float(np.median(ratio)), float(np.median(latest(ratio))))  # after a warm-up it is the latter
+    if usual > 0 and _crawls(signals, c, usual):
+        return _finding(signals, c, usual, max(0.0, _steps_to_half(signals, c)), 0.65)
     if usual >= SMALL or c.learnt >= DONE or _scheduled(signals) or _usual_rate(signals):
         return None
     left = _steps_to_half(signals, c)
     enough = max(FAR_OFF * c.seen, AT_LEAST) * (SURELY if usual < TINY else 1)
     if _blocked(signals) or usual == 0 or left < enough:
         return None
-    return _finding(signals, c, usual, left)
+    return _finding(signals, c, usual, left, 0.85 if usual < TINY else 0.7)
+
+
+def _crawls(signals: Signals, c: Course, usual: float) -> bool:
+    """Fresh weights under SGD at a rate that is a hundredth of a usual one, and little to show for it."""
+    setup = signals.setup
+    if setup is None or not setup.layers or not all(layer.untouched for layer in setup.layers):
+        return False
+    if adaptive(signals) or usual >= SLOWLY:
+        return False
+    effective = max((group.lr / max(1e-3, 1 - group.momentum) for group in setup.groups), default=1.0)
+    late = c.seen >= CRAWL and c.learnt < CRAWLED
+    return late and effective <= SCRATCH and not _scheduled(signals) and not _blocked(signals)
 
 
 def _steps_to_half(signals: Signals, c: Course) -> float:
@@ -80,7 +100,14 @@ def _scheduled(signals: Signals) -> bool:
 
 def _usual_rate(signals: Signals) -> bool:
     lr = rate(signals)
-    return bool(len(lr)) and float(lr[-1]) >= (USUAL_ADAPTIVE if adaptive(signals) else USUAL_SGD)
+    usual = bool(len(lr)) and float(lr[-1]) >= (USUAL_ADAPTIVE if adaptive(signals) else USUAL_SGD)
+    return usual and not _clipped(signals)
+
+
+def _clipped(signals: Signals) -> bool:
+    """Whether the gradient has one and the same norm in each step: then clipping makes it small."""
+    norms = signals.steps.known("grad_norm")[0][-WINDOW[1] :]
+    return len(norms) >= LEAST and float(np.ptp(norms)) < EQUAL * float(np.median(norms))
 
 
 def _blocked(signals: Signals) -> bool:
@@ -88,16 +115,19 @@ def _blocked(signals: Signals) -> bool:
     return any(max(a.silent, a.saturated) > DEAD for a in after_training(signals))
 
 
-def _finding(signals: Signals, c: Course, usual: float, left: float) -> Finding:
+def _finding(signals: Signals, c: Course, usual: float, left: float, confidence: float) -> Finding:
     lr = rate(signals)
     now = float(lr[-1]) if len(lr) else float("nan")
     factor = min(1000.0, 10.0 ** round(np.log10(1e-3 / usual)))
     steps = f"{left:,.0f}" if math.isfinite(left) else "no number of"
     at = losses(signals)[0]
+    remedies = (f"optimise.lr={now * factor:.3g}" if now > 0 else f"optimise.lr times {factor:.0f}",)
+    if _clipped(signals):
+        remedies = (f"clip the gradient at {factor:.0f} times the norm, or not at all",)
     return Finding(
         "lr_too_low",
         "warning",
-        0.85 if usual < TINY else 0.7,
+        confidence,
         evidence=(
             Evidence("update-to-weight ratio", usual, "near 1e-3", c.seen),
             Evidence("steps to half the floor, at best", left, f"below {FAR_OFF} times those seen"),
@@ -108,7 +138,7 @@ def _finding(signals: Signals, c: Course, usual: float, left: float) -> Finding:
             f"lr_too_high: updates are {usual:.1e} of the weights",
             "warm-up or decay: the rate neither rises nor has it fallen",
         ),
-        remedies=(f"optimise.lr={now * factor:.3g}" if now > 0 else f"optimise.lr times {factor:.0f}",),
+        remedies=remedies,
         step=int(at[-1]),
         reference="Karpathy, CS231n notes, 2015",
         summary=f"each update changes the weights by {usual:.1e} of their norm: at best {steps} steps to "

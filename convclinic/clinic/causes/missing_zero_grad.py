@@ -29,6 +29,7 @@ EXPLAINS = (
     "overfitting",
     "batch_too_small",
     "label_noise",
+    "wrong_mode",
 )
 IN_A_ROW = 3
 MOST = 0.5  # of the updates

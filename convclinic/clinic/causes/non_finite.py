@@ -1,7 +1,8 @@
 """Not a number: a loss, weight, gradient, output or input became NaN or infinite.
 
 Looks at  the first value that is not finite, in the order inputs, targets, weights, outputs, loss
-Why       one NaN in a weight makes every later output NaN, so nothing is learnt from then on
+Why       one NaN in a weight makes every later output NaN, so nothing is learnt from then on. A loss that is
+          none of finite outputs has itself to blame (a logarithm of 0): cross-entropy of such is finite
 Confused  with a learning rate that is too high, which ends in NaN after the loss has climbed; a bad image
           gives NaN at once, from a healthy loss
 Source    Goodfellow, Bengio, Courville, Deep Learning, 2016, chapter 4.1; PyTorch's anomaly mode

@@ -39,6 +39,7 @@ PERFECT, DONE, HELD = (
     0.08,
 )  # so many epochs of nothing but learning by heart make a gap of 0.08 count
 STILL = 5  # epochs over which validation must have stood still
+HALF = 0.5  # of the validation loss: evaluation mode alone makes so much of it
 LONE_LOSS = 0.4  # validation loss below this costs little accuracy, however much it has risen
 
 
@@ -133,7 +134,7 @@ def _rivals(signals: Signals, table: Columns) -> bool:
     if probe is None or not len(losses) or not probe.evaluated > 0:
         return False
     # the probe batch is of training images: evaluation mode itself is what fails on them
-    return probe.evaluated > 1.5 * probe.cross_entropy + 0.1 and probe.evaluated > 0.7 * float(losses[-1])
+    return probe.evaluated > 1.5 * probe.cross_entropy + 0.1 and probe.evaluated > HALF * recent(losses)
 
 
 def _of_losses(table: Columns) -> Finding | None:

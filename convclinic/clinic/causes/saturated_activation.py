@@ -18,7 +18,7 @@ from convclinic.kinds import Evidence, Finding
 EXPLAINS = ("vanishing_gradient", "predicts_one_class", "plateau", "underfitting")
 
 MANY, NEARLY_ALL = 0.5, 0.8  # of the outputs
-LEAST = 20  # steps
+LEAST, SETTLED = 20, 48  # steps
 SLOW, HALF = 0.25, 0.5  # of the floor learnt: a net that learnt more gets along with it
 OPERATIONS = ("sigmoid", "tanh")
 
@@ -32,6 +32,8 @@ def judge(signals: Signals) -> Finding | None:
     if layer is None or layer.saturated < MANY:
         return None
     harm = c.learnt < (SLOW if layer.saturated < NEARLY_ALL else HALF)
+    if c.seen < SETTLED and c.slope < -2 * c.error and not c.stuck:
+        harm = False  # young, and on its way all the same
     return Finding(
         "saturated_activation",
         "warning" if harm else "info",

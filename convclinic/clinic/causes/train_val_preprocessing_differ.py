@@ -1,9 +1,14 @@
 """Training and validation images reach the net in different scales, shifts or orders of channels.
 
-Looks at  mean and standard deviation of each channel, of training and of validation batches as they go in
+Looks at  mean and standard deviation of each channel, of training and of validation batches as they go in;
+          validation accuracy beside that of a linear probe on held-out training images
 Why       augmentation moves the mean by a third of a standard deviation at most (crops with black borders,
           jitter), and the spread by a quarter: half of one, or a factor of two, needs another preprocessing.
-          Forgotten division by 255, forgotten standardisation and other constants are all beyond that
+          Forgotten division by 255, forgotten standardisation and other constants are all beyond that. Where
+          means and spreads are equal (BGR after standardisation, turned images, other labels): a net that
+          fits its training images, and does worse on validation than a linear probe of 8 x 8 thumbnails on
+          training images that it has not seen, has learnt something else than what validation shows.
+          Overfitting alone is not that bad
 Confused  destructive_augmentation: there the spread differs about the same mean and training is poor, or the
           net does better on validation than on training images
 Source    Sambasivan et al., Data cascades, 2021; a check for train-serve skew as in Breck et al., Data
@@ -13,13 +18,17 @@ Source    Sambasivan et al., Data cascades, 2021; a check for train-serve skew a
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
 from convclinic.clinic.epochs import columns, noise, recent, validation_noise
-from convclinic.clinic.signals import Inputs, Signals
+from convclinic.clinic.signals import Floats, Inputs, Signals
 from convclinic.kinds import Evidence, Finding, Severity
 
+LINEAR = 0.1  # of accuracy: so far below a linear probe of thumbnails, beyond noise
+BALANCED = 3.0  # largest over smallest class, up to which an accuracy needs no recalls to be compared
+UNFIT = 1.5, 0.1  # loss of the probe batch in evaluation mode over that in training mode: times, and plus
 EXPLAINS = ("overfitting", "wrong_mode", "label_noise")
 SHIFT = 0.5  # of a training standard deviation
 SPREAD = 2.0  # ratio of the standard deviations, either way
@@ -38,7 +47,8 @@ STAYS, HIDDEN, SCALED = (
     1.5,
     4.0,
 )  # another spread about a mean that stays is augmentation's
-POOR, FAR_GAP = 0.7, 0.15  # where training is poor as well, and validation not far worse
+ENDS = 1.3  # times, by which an end lies elsewhere, in standard deviations
+POOR = 0.7  # training accuracy
 MANY = 1000.0  # training images behind an accuracy that the loop tells
 SMALL = 1e-6
 
@@ -54,7 +64,7 @@ def judge(signals: Signals) -> Finding | None:
     order = _order(train, val)
     scale = shift >= SHIFT or spread >= SPREAD
     if not scale and order is None:
-        return None
+        return _below_linear(signals)
     severity, confidence = _grade(signals, shift > FAR_SHIFT or spread > FAR_SPREAD, scale)
     evidence = [
         Evidence("mean of validation inputs", val.mean, f"near {train.mean:.3g}, as in training", seen.since),
@@ -83,6 +93,60 @@ def judge(signals: Signals) -> Finding | None:
     )
 
 
+def _below_linear(signals: Signals) -> Finding | None:
+    """A net that fits, and does worse on validation than a linear probe on training images new to it."""
+    data, table = signals.data_probe, columns(signals)
+    fit, _ = table.known("train_accuracy", "val_accuracy")
+    val = _as_in_training(signals)
+    if data is None or len(fit) < 2 or len(val) < 2 or _unfit(signals):
+        return None
+    reached = recent(val)
+    short = data.accuracy - data.noise - reached - validation_noise(reached, signals)
+    if recent(fit) < data.accuracy - data.noise or short < LINEAR:
+        return None
+    return Finding(
+        "train_val_preprocessing_differ",
+        "warning",
+        0.75,
+        where="validation",
+        evidence=(
+            Evidence("validation accuracy", reached, f"above {data.accuracy:.2f}, of a linear probe"),
+            Evidence("training accuracy", recent(fit), "near validation's"),
+        ),
+        ruled_out=("overfitting: a linear probe does better on training images that it has not seen",),
+        remedies=(
+            "look at a validation and a training image as the net receives them: channels, size, orientation",
+            "compare the numbering of the classes of both",
+        ),
+        step=signals.evaluations.since,
+        reference="Breck et al., 2019",
+        summary=f"the net is right on {recent(fit):.0%} of the training and {reached:.0%} of the validation "
+        f"images; a linear probe gets {data.accuracy:.0%} of training images that it has not seen",
+    )
+
+
+def _as_in_training(signals: Signals) -> Floats:
+    """Validation accuracy by epoch, as it were with the training set's shares of the classes."""
+    counts = np.asarray(signals.labels.counts, float)
+    if not counts.any():
+        return np.empty(0)
+    told = [epoch for epoch in signals.epochs if epoch.val_accuracy is not None]
+    recalls = [epoch.recalls for epoch in told if epoch.recalls and len(epoch.recalls) == len(counts)]
+    if told and len(recalls) == len(told):
+        table = np.array(recalls, float)
+        return np.nan_to_num(table) @ counts / np.maximum(np.isfinite(table) @ counts, 1.0)
+    if counts.max() > BALANCED * counts.min():
+        return np.empty(0)
+    return np.array([epoch.val_accuracy for epoch in told], float)
+
+
+def _unfit(signals: Signals) -> bool:
+    """Whether evaluation mode itself fails on training images, or was never seen on them."""
+    times, plus = UNFIT
+    probe = signals.probes[-1] if signals.probes else None
+    return probe is None or not probe.evaluated < times * probe.cross_entropy + plus
+
+
 def differences(train: Inputs, val: Inputs) -> tuple[float, float]:
     """Largest shift of a channel in training standard deviations, and the ratio of spreads, at least 1."""
     stds = np.maximum(np.array(train.channel_stds), max(SMALL, 0.05 * train.std))
@@ -92,12 +156,22 @@ def differences(train: Inputs, val: Inputs) -> tuple[float, float]:
 
 
 def hides(signals: Signals) -> bool:
-    """Whether the spread differs and the mean does not, as noise or holes make it."""
+    """Whether the spread differs and the mean does not, as noise or holes make it.
+
+    Another preprocessing moves the ends along with the spread; noise and holes do not.
+    """
     train, val = signals.evaluations.train, signals.evaluations.inputs
     if train is None or val is None or not (train.std > 0 and val.std > 0):
         return False
     shift, spread = differences(train, val)
-    return shift * min(1.0, train.std / val.std) < STAYS and HIDDEN < spread < SCALED
+    stays = shift * min(1.0, train.std / val.std) < STAYS
+    moved = float(np.abs(np.log(_ends(train) / _ends(val))).max())
+    return stays and HIDDEN < spread < SCALED and moved > math.log(ENDS)
+
+
+def _ends(x: Inputs) -> Floats:
+    """How far the darkest and the brightest value lie from the mean, in standard deviations."""
+    return np.maximum(np.array([x.mean - x.low, x.high - x.mean]) / x.std, SMALL)
 
 
 def _order(train: Inputs, val: Inputs) -> tuple[int, ...] | None:
@@ -124,7 +198,7 @@ def _grade(signals: Signals, far: bool, scale: bool) -> tuple[Severity, float]:
     fit, accuracy = recent(train), recent(val)
     (images,) = table.known("batch_images")
     unsure = validation_noise(accuracy, signals) + noise(fit, float(images[-1]) if len(images) else MANY)
-    if hides(signals) and fit < POOR and fit - accuracy < FAR_GAP + unsure:
+    if hides(signals):
         return "info", 0.5
     if fit - accuracy > GAP + unsure:
         return "warning", 0.9

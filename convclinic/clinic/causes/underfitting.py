@@ -30,7 +30,8 @@ HALT = 0.03  # of the loss: less of a fall over the latter half is standing stil
 SLOW = 0.1  # the same where two reasons speak for it
 ONE_BATCH, WEIGHTS = "accuracy of a copy on one batch", "number of weights"
 HIGH = 0.4  # of the loss of a net that learnt nothing (ln K): below it the net fits
-LEARNT = 0.9  # of it: above, nothing is learnt at all, which is another matter
+LEARNT = 0.9  # of it: above, nothing is learnt at all, which is another matter,
+AT_FLOOR = 1.1  # unless the net has too few weights to learn anything
 LOW = 0.8  # training accuracy
 GAP = 0.05  # of accuracy, beyond noise
 THUMBNAIL = 64  # pixels of the smallest picture that still shows what it is, per channel
@@ -44,18 +45,23 @@ ENDED = 0.3  # of the highest LR: from there on standing still is the schedule's
 def judge(signals: Signals) -> Finding | None:
     fit, val, images = _accuracies(signals)
     level, fall, step = _halt(signals)
+    targets = signals.first.targets
+    if targets is not None and targets.kind in ("soft", "multi"):
+        return None  # mixed labels: neither accuracy nor loss can come near the ends
     if not fit < LOW or _rivals(signals):
         return None
     if math.isfinite(val) and fit - val > GAP + validation_noise(val, signals):
         return None
     reasons = _reasons(signals, fit, images)
-    sure = len([item for item in reasons if item.signal in (ONE_BATCH, WEIGHTS)]) == 2
+    named = {item.signal for item in reasons}
+    sure = {ONE_BATCH, WEIGHTS} <= named
+    few = WEIGHTS in named and len(named) > 1
     if not sure and not fall < (HALT if len(reasons) < 2 else SLOW):
         return None
     long = signals.observed >= LONG_STEPS or len(signals.epochs) >= LONG_EPOCHS
     alarming = sure or len(reasons) > 1 or (bool(reasons) and long)
     top = signals.floor
-    if math.isfinite(top) and not HIGH * top < level < (1.0 if sure else LEARNT) * top:
+    if math.isfinite(top) and not HIGH * top < level < (AT_FLOOR if few else LEARNT) * top:
         return None
     return Finding(
         "underfitting",

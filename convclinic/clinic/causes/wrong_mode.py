@@ -4,7 +4,7 @@ Looks at  the model's training flag in each training step and in each pass witho
           differ from it; whether batch norms or dropouts are there, without which the mode changes nothing
 Why       the flag is what decides. In evaluation mode batch norm uses statistics that nothing updates, and
           dropout is off; in training mode an image's answer depends on the others in its batch and on
-          chance
+          chance. Where the running statistics never followed, evaluation mode fails on training images
 Confused  batch norms frozen on purpose (they alone are in evaluation mode); passes over training images
           that bring batch norm's statistics up to date; train_val_preprocessing_differ and overfitting,
           which look the same
@@ -12,6 +12,8 @@ Source    PyTorch documentation of Module.eval; NeuraLint, 2021, arXiv:2105.0809
 """
 
 from __future__ import annotations
+
+import math
 
 from convclinic.clinic.causes._readings import percent
 from convclinic.clinic.signals import Setup, Signals
@@ -38,6 +40,8 @@ MOST = 0.9  # of them
 LEAST = 3  # steps
 PASSES = 2  # without gradients; one alone is a dry run
 HALF = 0.5  # of them
+SETTLED, PROBES = 50, 2  # updates, and the latest probes: young statistics do not fit in healthy runs either
+LOST, TIMES = 0.8, 2.0  # of the floor, and of the loss in training mode. Healthy runs stay below one of both
 
 
 def judge(signals: Signals) -> Finding | None:
@@ -54,7 +58,7 @@ def judge(signals: Signals) -> Finding | None:
     passes = evaluations.training * evaluations.forwards
     if matters and evaluations.training >= HALF and passes >= PASSES and evaluations.images > 0:
         return _evaluating_in_training(setup, evaluations.training, evaluations.since)
-    return _parts(setup)
+    return _statistics(signals, setup) or _parts(setup)
 
 
 def _what(setup: Setup) -> str:
@@ -92,6 +96,40 @@ def _evaluating_in_training(setup: Setup, share: float, since: int) -> Finding:
         reference="PyTorch documentation of Module.eval",
         summary=f"{percent(share)} of the evaluated batches went through the net in training mode, "
         f"which matters for its {_what(setup)}",
+    )
+
+
+def _statistics(signals: Signals, setup: Setup) -> Finding | None:
+    """Batch norms whose running statistics do not fit: training images are lost in evaluation mode."""
+    probes = [p for p in signals.probes if p.step >= SETTLED and math.isfinite(p.evaluated)][-PROBES:]
+    if not setup.batch_norms or len(probes) < PROBES or not signals.floor > 0:
+        return None
+    if not all(p.evaluated > max(LOST * signals.floor, TIMES * p.cross_entropy) for p in probes):
+        return None
+    last = probes[-1]
+    return Finding(
+        cause="wrong_mode",
+        severity="warning",
+        confidence=0.65,
+        where="running statistics of the batch norms",
+        evidence=(
+            Evidence(
+                "loss of training images in evaluation mode",
+                last.evaluated,
+                f"near {last.cross_entropy:.3g}, as in training mode",
+                last.step,
+            ),
+        ),
+        ruled_out=("overfitting: it fails on training images",),
+        remedies=(
+            "momentum=0.1 in the batch norms, and more updates before the first evaluation",
+            "pass training images through the net in training mode before evaluating",
+            "a lower learning rate, so that the statistics can follow",
+        ),
+        step=last.step,
+        reference="PyTorch documentation of BatchNorm2d",
+        summary=f"training images have a loss of {last.cross_entropy:.3g} in training mode and of "
+        f"{last.evaluated:.3g} in evaluation mode: the running statistics do not fit",
     )
 
 

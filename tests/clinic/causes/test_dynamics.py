@@ -27,6 +27,7 @@ from convclinic.clinic.causes import (
     saturated_activation,
     vanishing_gradient,
 )
+from convclinic.clinic.judging import judge
 from convclinic.clinic.signals import (
     Activation,
     ByLayer,
@@ -40,6 +41,7 @@ from convclinic.clinic.signals import (
     Layer,
     Losses,
     NonFinite,
+    Outputs,
     Probe,
     Setup,
     Signals,
@@ -96,7 +98,7 @@ def run(loss: Floats, *groups: Group, **other: Any) -> Signals:
         "size": 64,
         "lr": groups[0].lr if groups else 0.05,
         "ratio": 3e-3,
-        "grad_norm": 1.0,
+        "grad_norm": 1.0 + 0.1 * np.sin(np.arange(n)),
         "weight_norm": 10.0,
         "top": 0.3,
         "waiting": 1e-3,
@@ -192,6 +194,7 @@ def test_healthy_runs_give_no_alarm(name: str) -> None:
     assert [finding.cause for finding in found if finding.severity != "info"] == []
 
 
+SATURATED_BEFORE = dataclasses.replace(gate("tanh", 0.95), step=0)
 SHUFFLED = DataProbe(3000, 0.104, 0.098, 0.103, 0.011)
 CLEAR = DataProbe(3000, 0.36, 0.28, 0.103, 0.011)
 DEEP = tuple(f"body.{k}" for k in range(8))
@@ -203,6 +206,7 @@ def by_layer(gradient: Sequence[float], ratio: Sequence[float], n: int = 10) -> 
 
 VANISHED = by_layer(np.geomspace(1e-9, 1e-2, 8).tolist(), np.geomspace(1e-10, 1e-3, 8).tolist())
 EVEN = by_layer([1e-3] * 8, [1e-3] * 8)
+FRESH = Setup((Layer("conv", "conv", 8, 100),), (Group("SGD", 5e-4, 0.0, 100),))
 EPOCHS = tuple(Epoch(k, 2 * k) for k in range(1, 21))
 FAULTS = [
     (lr_too_high, "critical", run(shot(50, 40.0), ratio=thrown(50), probes=(relu(1.0),))),
@@ -211,8 +215,11 @@ FAULTS = [
     (lr_too_high, "info", run(shot(12, 6.0), ratio=thrown(12))),
     (lr_too_high, "warning", run(stuck(50), ratio=thrown(50, 0.5), weight_norm=np.linspace(10, 50, 50))),
     (lr_too_high, "warning", run(stuck(50, 0.5), ratio=0.4)),
+    (lr_too_high, "warning", run(line(50, 0.005), ratio=thrown(50), probes=(gate("tanh", 0.95),))),
+    (lr_too_high, "warning", run(stuck(50), ratio=thrown(50, 0.2), probes=(relu(0.1, 1), relu(1.0)))),
     (lr_too_low, "warning", run(line(50, 1e-4), ratio=8e-6, lr=1e-5)),
     (lr_too_low, "warning", run(line(500, 5e-5), ratio=5e-5, lr=1e-4)),
+    (lr_too_low, "warning", run(line(200, 2e-3), Group("SGD", 5e-4, 0, 1), ratio=2e-4, lr=5e-4, setup=FRESH)),
     (lr_too_low, "warning", run(line(50, 2e-4), dataclasses.replace(ADAM, lr=1e-6), ratio=1e-5)),
     (exploding_gradient, "warning", run(shot(40, 90.0), ratio=0.5, grad_norm=np.geomspace(200, 1, 40))),
     (
@@ -296,6 +303,8 @@ def test_faults_are_named(rule: Any, severity: str, signals: Signals) -> None:
     [
         (lr_too_high, run(stuck(60), probes=(relu(1.0, 10), relu(1.0, 50)))),  # dead from the start: no jump
         (lr_too_high, run(stuck(60), data_probe=SHUFFLED)),
+        (lr_too_high, run(line(50, 0.005), ratio=thrown(50), probes=(SATURATED_BEFORE, gate("tanh", 0.95)))),
+        (lr_too_low, run(line(200, 9e-3), ratio=2e-4, lr=5e-4, setup=FRESH)),  # fast for all that
         (lr_too_high, run(shot(60, 40.0), ratio=thrown(60), grad_norm=np.geomspace(300, 1, 60))),  # gradient
         (lr_too_high, run(-np.geomspace(1, 1e4, 60), ratio=thrown(60))),  # a flipped sign
         (lr_too_low, run(stuck(60), ratio=1e-5, lr=0.05)),  # a usual rate: the gradient is small
@@ -355,6 +364,45 @@ def test_bad_images_are_named_and_cure_is_in_the_data() -> None:
     assert lr_too_high.judge(signals) is None and exploding_gradient.judge(signals) is None
 
 
+def test_a_loss_that_breaks_on_finite_outputs_has_itself_to_blame() -> None:
+    """log(softmax) underflows; the gradient and the rate had no part in it."""
+    loss = [FLOOR, 30.0, math.inf, math.nan]
+    bad = NonFinite(3, "loss", "loss", ("outputs",))
+    signals = broken(loss, bad, grad_norm=500.0, ratio=thrown(4))
+    assert exploding_gradient.judge(signals) is None and lr_too_high.judge(signals) is None
+    found = judge(signals)
+    assert found[0].cause == "non_finite" and found[0].severity == "critical"
+
+
+def test_labels_learnt_by_heart_are_still_shuffled() -> None:
+    """Training has begun to learn single images, validation stays at chance, and so does the probe."""
+    learning = run(falling(300, 1.9), data_probe=SHUFFLED, validation=500)
+    epochs = (Epoch(1, 150, val_accuracy=0.1), Epoch(2, 300, val_accuracy=0.11))
+    finding = labels_shuffled.judge(dataclasses.replace(learning, epochs=epochs))
+    assert finding is not None and finding.severity == "warning" and "by heart" in finding.summary
+    better = (Epoch(1, 150, val_accuracy=0.2), Epoch(2, 300, val_accuracy=0.3))
+    assert labels_shuffled.judge(dataclasses.replace(learning, epochs=better)) is None
+
+
+def test_batch_norm_over_two_images_is_a_fault_unless_it_is_frozen() -> None:
+    good = run(falling(60, 0.3), size=2, setup=Setup(groups=(SGD,), batch_norms=3))
+    finding = batch_too_small.judge(good)
+    assert finding is not None and finding.severity == "warning"
+    frozen = dataclasses.replace(good, setup=Setup(groups=(SGD,), batch_norms=3, modes=("a", "b", "c")))
+    finding = batch_too_small.judge(frozen)
+    assert finding is None or finding.severity == "info"
+
+
+def test_a_head_whose_bias_decides_is_seen_at_once() -> None:
+    outputs = Outputs(10, 6.0, 18.0, -0.2, 60.0, 18.0, 0.1)
+    first = First(outputs=outputs, losses=Losses(54.0, 54.0))
+    finding = predicts_one_class.judge(Signals(classes=10, first=first))
+    assert finding is not None and finding.severity == "warning" and "bias" in finding.where
+    # a trained net on a new task is as wrong, but its answers differ from image to image
+    trained = dataclasses.replace(first, outputs=dataclasses.replace(outputs, between=9.0))
+    assert predicts_one_class.judge(Signals(classes=10, first=trained)) is None
+
+
 def test_a_loop_that_skips_the_bad_step_goes_on() -> None:
     signals = broken([*falling(9, 2.0), math.nan, *falling(9, 1.5)], NonFinite(10, "loss", "loss"))
     finding = non_finite.judge(signals)
@@ -401,6 +449,19 @@ def test_a_rate_that_fell_too_early_is_too_low_and_one_at_its_end_is_not() -> No
     slow = line(100, 1e-5)
     assert lr_too_low.judge(run(slow, lr=early, ratio=early / 3)) is not None
     assert lr_too_low.judge(run(slow, lr=late, ratio=late / 3)) is None
+
+
+def test_a_gradient_clipped_to_nearly_nothing_is_too_low_at_any_rate() -> None:
+    clipped = run(stuck(60), ratio=1e-6, lr=0.1, grad_norm=1e-4)
+    finding = lr_too_low.judge(clipped)
+    assert finding is not None and finding.severity == "warning" and "clip" in finding.remedies[0]
+    small = run(stuck(60), ratio=1e-6, lr=0.1, grad_norm=1e-4 * (1 + 0.1 * np.sin(np.arange(60))))
+    assert lr_too_low.judge(small) is None
+
+
+def test_weights_that_do_not_move_at_all_are_another_rules_business() -> None:
+    fresh = dataclasses.replace(FRESH, groups=(Group("SGD", 0.0, 0.0, 100),))
+    assert lr_too_low.judge(run(stuck(200), ratio=0.0, lr=0.0, setup=fresh)) is None
 
 
 def test_a_warm_up_that_has_just_ended_is_not_too_low() -> None:

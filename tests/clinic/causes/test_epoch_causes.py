@@ -190,6 +190,11 @@ def test_other_reasons_to_stand_still_are_left_to_their_own_rules(change):
     assert underfitting.judge(replace(SMALL, **change)) is None
 
 
+def test_mixed_labels_leave_nothing_to_stand_still():
+    mixed = replace(SMALL, first=First(targets=Targets("soft", 0, 1)))
+    assert underfitting.judge(mixed) is None
+
+
 def test_standing_still_without_a_reason_is_worth_knowing_only():
     large = Setup(parameters=100_000, trainable=100_000)
     finding = underfitting.judge(replace(SMALL, setup=large, data_probe=None))
@@ -224,10 +229,42 @@ def test_images_that_nobody_can_tell_apart_need_no_validation_that_is_better():
     assert finding.severity == "warning"
     other = train_val_preprocessing_differ.judge(flat)
     assert other is None or other.severity == "info"
-    fits = replace(flat, steps=steps(np.full(300, 0.5), accuracy=0.85))
+    rescaled = replace(inputs(stds=(3.0, 3.0, 3.0)), low=-9, high=9)  # its ends moved with the spread
+    fits = replace(
+        flat,
+        steps=steps(np.full(300, 0.5), accuracy=0.85),
+        evaluations=replace(flat.evaluations, train=rescaled),
+    )
     assert destructive_augmentation.judge(fits) is None
+    other = train_val_preprocessing_differ.judge(fits)
+    assert other is not None
+    assert other.severity == "warning"
     scaled = replace(flat, evaluations=replace(flat.evaluations, train=inputs(stds=(255.0,) * 3)))
     assert destructive_augmentation.judge(scaled) is None
+
+
+def test_twice_the_spread_about_the_same_mean_is_seen_after_one_epoch():
+    first = replace(NOISY, epochs=NOISY.epochs[:1])
+    finding = destructive_augmentation.judge(first)
+    assert finding is not None
+    assert finding.severity == "warning"
+
+
+def test_training_images_that_tell_nothing_and_are_unlike_validation():
+    shifted = replace(NOISY.evaluations, train=inputs((0.4, 0.4, 0.4), (1.05, 1.05, 1.05)))
+    blank = replace(
+        NOISY,
+        steps=steps(np.full(200, 2.28), accuracy=0.12),
+        epochs=epochs(val=[0.1, 0.12, 0.11, 0.1]),
+        evaluations=shifted,
+        labels=Labels((640,) * 10, 200, 0.1, 0.1),
+        data_probe=DataProbe(1500, 0.12, 0.15, 0.11, 0.016),
+    )
+    finding = destructive_augmentation.judge(blank)
+    assert finding is not None
+    assert finding.severity == "warning"
+    hard = replace(blank, data_probe=DataProbe(1500, 0.3, 0.25, 0.11, 0.016))
+    assert destructive_augmentation.judge(hard) is None
 
 
 def test_good_recipes_are_left_alone():
@@ -241,7 +278,8 @@ def test_good_recipes_are_left_alone():
     assert destructive_augmentation.judge(mixup) is None
     dropout = replace(NOISY, setup=Setup(dropouts=(("3", 0.8),)))
     assert destructive_augmentation.judge(dropout) is None
-    young = replace(NOISY, epochs=NOISY.epochs[:1])
+    slight = replace(NOISY.evaluations, train=inputs(stds=(1.7, 1.7, 1.7)))
+    young = replace(NOISY, epochs=NOISY.epochs[:1], evaluations=slight)
     assert destructive_augmentation.judge(young) is None
 
 
@@ -336,6 +374,49 @@ def test_another_order_of_channels():
 )
 def test_augmentation_is_tolerated(train):
     assert train_val_preprocessing_differ.judge(differ(inputs(), train)) is None
+
+
+LINEAR = DataProbe(1500, 0.75, 0.7, 0.1, 0.02)
+OTHER = Signals(  # fits its training images, and is worse on validation than a linear probe on others
+    classes=10,
+    validation=500,
+    labels=Labels((150,) * 10, 50, 0.1, 0.1),
+    data_probe=LINEAR,
+    epochs=epochs(train=[0.7, 0.85, 0.95], val=[0.4, 0.35, 0.38], val_loss=[1.8, 2.5, 3.0]),
+    evaluations=Evaluations(30, 0.0, 500, 500, 0.0, inputs(), inputs(), 50),
+    probes=(Probe(100, cross_entropy=0.2, evaluated=0.22),),
+)
+
+
+def test_validation_below_a_linear_probe_on_unseen_training_images_is_no_overfitting():
+    finding = train_val_preprocessing_differ.judge(OTHER)
+    assert finding is not None
+    assert finding.severity == "warning"
+    assert "overfitting" in train_val_preprocessing_differ.EXPLAINS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": epochs(train=[0.9, 0.99, 1.0], val=[0.7, 0.68, 0.69])},  # a gap, as overfitting has
+        {"epochs": epochs(train=[0.3, 0.4, 0.5], val=[0.3, 0.35, 0.38])},  # has not learnt that much yet
+        {"probes": (Probe(100, cross_entropy=0.2, evaluated=2.0),)},  # evaluation mode itself fails
+        {"labels": Labels((1050, *[50] * 9), 50, 0.5, 0.5)},  # another mix of classes, without recalls
+        {"data_probe": None},
+    ],
+    ids=["overfits", "young", "mode", "imbalanced", "unprobed"],
+)
+def test_validation_that_is_low_for_other_reasons(change):
+    assert train_val_preprocessing_differ.judge(replace(OTHER, **change)) is None
+
+
+def test_recalls_are_weighed_by_the_training_sets_classes():
+    """A balanced validation of a net trained on a majority is lower without being of another kind."""
+    recalls = (0.95, *[0.4] * 9)
+    told = tuple(replace(epoch, recalls=recalls) for epoch in OTHER.epochs)
+    majority = Labels((1050, *[50] * 9), 50, 0.5, 0.5)
+    assert train_val_preprocessing_differ.judge(replace(OTHER, epochs=told, labels=majority)) is None
+    assert train_val_preprocessing_differ.judge(replace(OTHER, epochs=told)) is not None
 
 
 def test_what_does_no_harm_is_worth_knowing_only():

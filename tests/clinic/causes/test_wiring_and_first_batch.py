@@ -170,8 +170,15 @@ def skewed(**labels: Any) -> Labels:
     return Labels(SKEWED, 50, 0.85, 0.85, **labels)
 
 
-def recalls(rare: float, frequent: float) -> tuple[Epoch, ...]:
-    return (Epoch(1, 30, recalls=(frequent, *([rare] * 9))),)
+def evaluated(step: int, loss: float, training: float = 0.3) -> Probe:
+    return Probe(step, cross_entropy=training, evaluated=loss)
+
+
+TWELVEFOLD = Labels((1200, *[80] * 9), 40, 0.4, 0.4)
+
+
+def recalls(frequent: float, *rare: float) -> tuple[Epoch, ...]:
+    return tuple(Epoch(k, 30 * k, recalls=(frequent, *([low] * 9))) for k, low in enumerate(rare, 1))
 
 
 CASES = [
@@ -226,6 +233,9 @@ CASES = [
             seen(targets__high=10, outputs__width=11),
             seen(targets__kind="other", targets__high=255.0, losses__name="CrossEntropyLoss"),
             seen(targets__ignored=60),
+            seen(targets__ignored=20),
+            # the first batch had no image of the last class
+            seen(targets__low=1, outputs__width=11, labels=Labels((0, *[32] * 10), 10, 0.1, 0.1)),
         ],
         silent=[
             seen(targets__high=4),
@@ -235,6 +245,8 @@ CASES = [
             seen(targets__kind="multi", targets__high=1.0, losses__name="BCEWithLogitsLoss"),
             seen(targets__kind="soft", targets__high=0.9),
             seen(outputs__width=1000),
+            seen(targets__ignored=5000),  # pixels of few images
+            seen(labels=Labels((*[32] * 10, *[0] * 245, 9), 10, 0.1, 0.1)),  # 255 stands for no label
         ],
     ),
     Case(
@@ -439,6 +451,7 @@ CASES = [
             seen(steps=steps(training=0.0), **DROPPED),
             seen(steps=steps(60, training=[1.0] * 30 + [0.0] * 30), setup__batch_norms=2),
             seen(evaluations=Evaluations(4, 1.0, 1000, since=30), setup__batch_norms=2),
+            seen(probes=(evaluated(100, 2.5), evaluated(200, 2.4)), setup__batch_norms=2),
         ],
         no_alarms=[
             seen(steps=steps(training=0.0)),
@@ -452,6 +465,10 @@ CASES = [
             seen(steps=steps(training=[1.0] * 25 + [0.0] * 5), setup__batch_norms=2),
             seen(steps=steps(training=NAN), setup__batch_norms=2),
             seen(evaluations=Evaluations(4, 1.0, 1000)),
+            # young statistics, and a net that fails in either mode
+            seen(probes=(evaluated(25, 2.5), evaluated(50, 2.4)), setup__batch_norms=2),
+            seen(probes=(evaluated(100, 2.5), evaluated(200, 0.4)), setup__batch_norms=2),
+            seen(probes=(evaluated(100, 2.5, 2.3), evaluated(200, 2.4, 2.3)), setup__batch_norms=2),
         ],
     ),
     Case(
@@ -546,7 +563,8 @@ CASES = [
         "class_imbalance",
         alarms=[
             seen(labels=skewed(), steps=steps(top=1.0)),
-            seen(labels=skewed(), epochs=recalls(0.1, 0.95)),
+            seen(labels=TWELVEFOLD, epochs=recalls(0.95, 0.1, 0.1)),
+            seen(labels=Labels((980, *[8] * 9), 20, 0.9, 0.9), epochs=recalls(0.95, 0.1)),
             seen(labels=skewed(confusion=confused(0.2)), steps=steps(100)),
         ],
         no_alarms=[
@@ -555,10 +573,13 @@ CASES = [
             seen(labels=skewed(), steps=steps(4, top=1.0)),
         ],
         silent=[
-            seen(labels=skewed(), epochs=recalls(0.9, 0.95), steps=steps(top=1.0)),
+            seen(labels=skewed(), epochs=recalls(0.95, 0.9, 0.9), steps=steps(top=1.0)),
             seen(labels=skewed(confusion=confused(0.85)), steps=steps(100)),
             # nothing is learnt yet
-            seen(labels=skewed(), epochs=recalls(0.0, 0.3)),
+            seen(labels=skewed(), epochs=recalls(0.3, 0.0, 0.0)),
+            # the rare classes only come later: seen once, and rising
+            seen(labels=TWELVEFOLD, epochs=recalls(0.95, 0.1)),
+            seen(labels=TWELVEFOLD, epochs=recalls(0.95, 0.1, 0.4)),
             # mild, few images of many classes, one class after the other
             seen(labels=Labels((500, 400, 100, 90), 20, 0.3, 0.3), steps=steps(top=1.0)),
             seen(labels=Labels(tuple([0, 9, 3, 1] * 25), 5, 0.01, 0.01), steps=steps(top=1.0)),
