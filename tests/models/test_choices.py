@@ -58,7 +58,7 @@ def test_three_pieces_fit_as_well(name):
     assert built(least_images(net)).isfinite().all()
 
 
-WITHOUT_NORM = {"fast": 1, "nin": 1}  # the frozen whitening convolution; the logits
+WITHOUT_NORM = {"fast": 1, "nin": 1, "squeezenet": 1}  # the frozen whitening convolution; the logits
 
 
 @every_net
@@ -78,7 +78,8 @@ def test_a_chosen_norm_takes_the_place_of_the_own_one(name, norm):
         assert biased == len(of_kind(built, nn.Conv2d))
 
 
-BRANCHES = {"compact": 4, "resnet": 8, "resnet50": 16, "resnet_cifar": 9}
+# mobilenet_v2 has ten at full width; narrowed, its first block keeps its number of maps too
+BRANCHES = {"compact": 4, "mobilenet_v2": 11, "resnet": 8, "resnet50": 16, "resnet_cifar": 9}
 
 
 @every_net
@@ -134,9 +135,9 @@ def test_the_papers_dropout_is_the_default():
     defaults = {
         name: kind().dropout for name, kind in adapters("convclinic.models").items() if name != "fast"
     }
-    half = dict.fromkeys(("alexnet", "nin", "vgg"), 0.5)
-    none = dict.fromkeys(("lenet5", "resnet", "resnet_cifar"), 0.0)
-    assert defaults == {**half, **none, "googlenet": 0.4, "compact": 0.1}
+    half = dict.fromkeys(("alexnet", "nin", "squeezenet", "vgg"), 0.5)
+    none = dict.fromkeys(("backbone", "lenet5", "resnet", "resnet_cifar"), 0.0)
+    assert defaults == {**half, **none, "googlenet": 0.4, "compact": 0.1, "mobilenet_v2": 0.2}
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from convclinic.models.compact import Compact
 from convclinic.models.fast import Fast
 from convclinic.models.googlenet import GoogLeNet
 from convclinic.models.lenet5 import LeNet5
+from convclinic.models.mobilenet_v2 import MobileNetV2
 from convclinic.models.nin import NIN
 from convclinic.models.resnet import ResNet
 from convclinic.models.resnet_cifar import ResNetCifar
+from convclinic.models.squeezenet import SqueezeNet
 from convclinic.models.vgg import VGG
 from convclinic.tricks.activate.relu import ReLU
 from convclinic.tricks.initialise.he import He
@@ -29,9 +31,11 @@ SMALL: Mapping[str, Any] = {
     "fast": Fast(widths=(8, 12, 16)),
     "googlenet": GoogLeNet(width=0.125),
     "lenet5": LeNet5(),
+    "mobilenet_v2": MobileNetV2(width=0.25),
     "nin": NIN(width=0.125),
     "resnet": ResNet(width=0.125),
     "resnet_cifar": ResNetCifar(width=0.5),
+    "squeezenet": SqueezeNet(width=0.25),
     "vgg": VGG(depth=11, width=0.125, grid=1, head=16),
 }
 MORE: Mapping[str, Any] = {**SMALL, "resnet50": ResNet(depth=50, width=0.0625)}
