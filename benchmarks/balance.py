@@ -88,7 +88,12 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], help="for every run")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    fixed = [*arguments.settings, f"run.steps={arguments.steps}", f"run.evaluate_every={arguments.steps}"]
+    fixed = [
+        "balance=none",
+        *arguments.settings,
+        f"run.steps={arguments.steps}",
+        f"run.evaluate_every={arguments.steps}",
+    ]
     plan, _ = convclinic.plan(arguments.data, seed=arguments.seeds[0], settings=fixed, quiet=True)
     recipe = plan.recipe.override(fixed)  # the plan counts its own evaluations
     rows: list[dict[str, Any]] = []

@@ -21,6 +21,7 @@ from convclinic.loop import State
 from convclinic.model import build_net
 from convclinic.recipe import Recipe
 from convclinic.slots import named, read_slot
+from convclinic.tricks.transfer._fine_tuning import optimiser
 
 
 def save(state: State, recipe: Recipe, path: Path) -> None:
@@ -32,6 +33,7 @@ def save(state: State, recipe: Recipe, path: Path) -> None:
         tensors |= {f"best.{name}": value for name, value in state.best.items()}
     for position, fitted in enumerate(state.fitted):
         tensors |= {f"fitted.{position}.{name}": value for name, value in fitted.items()}
+    tensors |= {f"reference.{name}": value for name, value in state.reference.items()}
     plain: dict[str, Any] = {}
     for index, slots in state.optimizer.state_dict()["state"].items():
         for name, value in slots.items():
@@ -66,7 +68,7 @@ def restore(
     """The state that `save` wrote. Raises ConvclinicError when the file is damaged or of another recipe.
 
     of: the recipe that wrote it, where `recipe` is a change of that one which leaves the net as it is. An
-    optimiser of another kind then begins without memory.
+    optimiser of another kind then begins without memory, as does one whose groups are cut otherwise.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -89,14 +91,16 @@ def restore(
     averaged = copy.deepcopy(net).requires_grad_(False) if recipe.average is not None else None
     if averaged is not None:
         averaged.load_state_dict(group("averaged."))
-    optimizer = recipe.optimise.build(net)
+    optimizer = optimiser(recipe.optimise, recipe.transfer, net)
     slots: dict[int, dict[str, Any]] = {}
     for name, value in [*group("optimizer.").items(), *header["optimizer"].items()]:
         index, _, key = name.partition(".")
         slots.setdefault(int(index), {})[key] = value
-    if of is None or type(of.optimise) is type(recipe.optimise):
+    same = of is None or (type(of.optimise) is type(recipe.optimise) and of.transfer == recipe.transfer)
+    if same:
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     fitted = tuple(group(f"fitted.{position}.") for position in range(len(recipe.prepare)))
+    own = net.state_dict()
     best = {name: value.to(device) for name, value in group("best.").items()} or None
     return State(
         step=header["step"],
@@ -112,4 +116,5 @@ def restore(
         best_step=header["best_step"],
         stalled=header["stalled"],
         running=tuple(header["running"]),
+        reference={name: torch.empty_like(own[name]).copy_(v) for name, v in group("reference.").items()},
     )

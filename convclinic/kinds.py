@@ -5,7 +5,7 @@ torch is imported for type checkers only, so the data check-up runs without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -145,6 +145,60 @@ class Initialise(Protocol):
     slot: ClassVar[str]  # "initialise"
 
     def apply(self, net: nn.Module, rng: torch.Generator, images: Tensor, gain: float) -> None: ...
+
+
+class Load(Protocol):
+    """Weights that a net starts from."""
+
+    slot: ClassVar[str]  # "transfer"
+    kind: ClassVar[Literal["load"]]
+
+    def load(self, net: nn.Module) -> Any:
+        """Fill a fresh net in place, and say what fitted: a `Matched`."""
+        ...
+
+
+class Rate(Protocol):
+    """How fast each stage of a net learns. Several in a recipe are multiplied."""
+
+    slot: ClassVar[str]  # "transfer"
+    kind: ClassVar[Literal["rate"]]
+
+    def rate(self, depth: int, stages: Sequence[str], progress: float) -> float:
+        """What the LR of a stage is multiplied by at `progress` in [0, 1]; at 0 it has no gradient either.
+
+        depth is its place in `stages`, from input to output; len(stages) is the head, which is never at 0."""
+        ...
+
+
+class Mode(Protocol):
+    """How some modules of a net work in training."""
+
+    slot: ClassVar[str]  # "transfer"
+    kind: ClassVar[Literal["mode"]]
+
+    def install(self, net: nn.Module) -> None:
+        """Freeze in place what is never to learn, before the optimiser is built."""
+        ...
+
+    def hold(self, net: nn.Module) -> None:
+        """Set modes in place, each time the net was put into training mode."""
+        ...
+
+
+class Anchor(Protocol):
+    """Weights that training is to stay near."""
+
+    slot: ClassVar[str]  # "transfer"
+    kind: ClassVar[Literal["anchor"]]
+
+    def reference(self, net: nn.Module, loaded: Collection[str]) -> State:
+        """Copies of what is to be remembered of a net at the start; `loaded` names its pretrained tensors."""
+        ...
+
+    def penalty(self, net: nn.Module, reference: State) -> Tensor:
+        """A scalar in float32, added to the loss, that gradients flow through."""
+        ...
 
 
 class Activate(Protocol):

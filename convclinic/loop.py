@@ -15,7 +15,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,12 @@ from convclinic.history import Record
 from convclinic.kinds import Batch, Watch
 from convclinic.kinds import State as Fitted
 from convclinic.model import batches, build_net, final_size, forward, prepared, to_tensor
+from convclinic.models._weights import Matched
 from convclinic.recipe import Recipe
 from convclinic.slots import name_of
 from convclinic.tricks.augment._pipeline import augment
 from convclinic.tricks.balance._policies import class_terms, visits
+from convclinic.tricks.transfer import _fine_tuning as transfer
 
 FIT_CHUNK = 1000  # images a chunk when preprocessing is fitted
 INITIALISE_PIXELS = 2**22  # of training images that data-dependent initialisation sees, at most
@@ -56,8 +58,9 @@ class State:
     """Everything a resume needs, and all that `fit` changes. `step` counts finished updates.
 
     fitted is what each trick of `recipe.prepare` learnt from the training split, augment the recipe's
-    augmentations with what they learnt from it, watch the memory of a schedule that reacts. seen is the
-    latest step's batch, for whoever examines it; no resume needs it.
+    augmentations with what they learnt from it, watch the memory of a schedule that reacts, reference the
+    pretrained weights by name where training is to stay near them. seen is the latest step's batch, loaded
+    what a file of weights filled at the start, for whoever examines them; no resume needs either.
     """
 
     step: int
@@ -73,7 +76,9 @@ class State:
     best_step: int = 0
     stalled: int = 0
     running: tuple[float, int] = (0.0, 0)
+    reference: Fitted = field(default_factory=dict[str, Tensor])
     seen: Seen | None = None
+    loaded: Matched | None = None
 
     @property
     def judged(self) -> nn.Module:
@@ -82,7 +87,7 @@ class State:
 
 
 def start(recipe: Recipe, data: Dataset, device: torch.device) -> State:
-    """A fresh state: preprocessing fitted on the training split, net built and initialised."""
+    """A fresh state: preprocessing fitted on the training split, net built, and loaded or initialised."""
     train = data.indices("train")
     fitted: tuple[Fitted, ...] = ()
     for trick in recipe.prepare:  # each on what those before it leave
@@ -90,17 +95,25 @@ def start(recipe: Recipe, data: Dataset, device: torch.device) -> State:
     augmentations = tuple(
         trick.fit(_chunks(data, train)) if hasattr(trick, "fit") else trick for trick in recipe.augment
     )
-    net = build_net(recipe, len(data.classes)).to(device)
+    net = build_net(recipe, len(data.classes))
+    loaded = transfer.load(recipe.transfer, net)
+    names = () if loaded is None else loaded.loaded
+    net = net.to(device)
     count = max(64, min(2000, INITIALISE_PIXELS // (recipe.data.height * recipe.data.width)))
     shuffled = torch.randperm(len(train), generator=rng.generator(recipe.seed, "initialise"))
     sample = train[shuffled[:count].numpy()]
     images = augment(_batch(data, sample, device), (), _no_draws, final_size(recipe)).images
     images = prepared(recipe.prepare, fitted, images)
-    for trick in recipe.initialise:
-        stream = rng.generator(recipe.seed, "initialise", name_of(trick))
-        trick.apply(net, stream, images, recipe.activate.gain)
+    with transfer.kept(net, names):
+        for trick in recipe.initialise:
+            stream = rng.generator(recipe.seed, "initialise", name_of(trick))
+            trick.apply(net, stream, images, recipe.activate.gain)
     averaged = copy.deepcopy(net).requires_grad_(False) if recipe.average is not None else None
-    return State(0, net, recipe.optimise.build(net), averaged, fitted, augmentations, device)
+    optimizer = transfer.optimiser(recipe.optimise, recipe.transfer, net)
+    reference = transfer.reference(recipe.transfer, net, names)
+    return State(
+        0, net, optimizer, averaged, fitted, augmentations, device, reference=reference, loaded=loaded
+    )
 
 
 def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
@@ -182,8 +195,10 @@ def _step(
     """
     step, progress = state.step, recipe.progress(state.step)
     seen = _given(recipe, batch, state)
+    transfer.learn(recipe.transfer, state.net, state.optimizer, progress)
     _rest_finished(state.optimizer, progress)
     state.net.train()
+    transfer.hold(recipe.transfer, state.net)
     low = recipe.run.precision == "bfloat16"
     with (
         rng.scoped(recipe.seed, "forward", step),
@@ -193,6 +208,7 @@ def _step(
     weights, offsets = (None if term is None else term.to(logits.device) for term in terms)
     loss = F.cross_entropy(logits if offsets is None else logits + offsets, seen.targets, weight=weights)
     penalties = [trick.penalty(state.net) for trick in _of_kind(recipe, "penalty")]
+    penalties += transfer.penalties(recipe.transfer, state.net, state.reference)
     state.optimizer.zero_grad(set_to_none=True)
     sum(penalties, start=loss).backward()
     norm = torch.nn.utils.get_total_norm([p.grad for p in state.net.parameters() if p.grad is not None])
@@ -233,12 +249,15 @@ def _of_kind(recipe: Recipe, kind: str) -> list[Any]:
 
 
 def _set_lr(recipe: Recipe, state: State, progress: float) -> float:
-    """Set every group's LR for this step; a group with `until` falls linearly to zero by then."""
+    """Set every group's LR for this step, and return the head's.
+
+    A group with `until` falls linearly to zero by then; one with `depth` has its stage's share.
+    """
     factor = recipe.lr_factor(progress) * state.watch.scale
     for group in state.optimizer.param_groups:
         own = max(0.0, 1 - progress / group["until"]) if "until" in group else factor
-        group["lr"] = group["initial_lr"] * own
-    return recipe.optimise.lr * factor
+        group["lr"] = group["initial_lr"] * own * transfer.share(recipe.transfer, state.net, group, progress)
+    return recipe.optimise.lr * factor * transfer.head_share(recipe.transfer, state.net, progress)
 
 
 def _rest_finished(optimizer: torch.optim.Optimizer, progress: float) -> None:

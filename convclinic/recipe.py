@@ -51,6 +51,7 @@ class Recipe:
     activate: Any = GELU()
     prepare: tuple[Any, ...] = (Standardise(),)
     initialise: tuple[Any, ...] = (He(),)
+    transfer: tuple[Any, ...] = ()
     balance: tuple[Any, ...] = ()
     augment: tuple[Any, ...] = (Flip(),)
     mix: tuple[Any, ...] = ()
@@ -96,7 +97,10 @@ class Recipe:
 
     def hash(self) -> str:
         """Twelve hexadecimal digits that name this recipe."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True)
+        plain = self.to_dict()
+        if not self.transfer:  # a slot younger than the others: left empty, it renames no run of before
+            del plain["transfer"]
+        canonical = json.dumps(plain, sort_keys=True)
         return hashlib.blake2b(canonical.encode(), digest_size=6).hexdigest()
 
     def override(self, settings: Sequence[str]) -> Recipe:

@@ -81,6 +81,7 @@ SLOTS: dict[str, Slot] = {
     "activate": Slot("convclinic.tricks.activate"),
     "prepare": Slot("convclinic.tricks.prepare", many=True),
     "initialise": Slot("convclinic.tricks.initialise", many=True),
+    "transfer": Slot("convclinic.tricks.transfer", many=True),
     "balance": Slot("convclinic.tricks.balance", many=True),
     "augment": Slot("convclinic.tricks.augment", many=True),
     "mix": Slot("convclinic.tricks.mix", many=True),

@@ -18,8 +18,9 @@ from convclinic.checks.optimizers import RATES
 from convclinic.data.profile import Profile
 from convclinic.ground.discovery import adapters
 from convclinic.ground.errors import ConvclinicError
-from convclinic.kinds import Finding
+from convclinic.kinds import Finding, Layers
 from convclinic.model import bare_net
+from convclinic.models.backbone import Backbone
 from convclinic.planning.hardware import Hardware
 from convclinic.planning.orientation import MirrorTest
 from convclinic.planning.planner import draft
@@ -34,6 +35,10 @@ ANIMALS = ("cat", "dog", "frog", "horse")
 NORMED = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 4))
 BARE = nn.Sequential(nn.Conv2d(3, 4, 3), nn.PReLU(4), nn.Flatten(), nn.Linear(4, 4))
 LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(4, 4))
+LAYERS = Layers(lambda _: nn.ReLU())
+STAGED = Backbone(model="resnet20").build(3, 4, LAYERS)
+UNNORMED = Backbone(model="squeezenet1_1").build(3, 4, LAYERS)
+LOADED = "transfer.pretrained.file=weights.npz"
 
 
 class Example(NamedTuple):
@@ -192,6 +197,134 @@ CASES = [
             ex("balance=rare_crops", "augment=flip,resized_crop"),
             ex("balance=rare_crops", "balance.rare_crops.extra=0"),
             ex("balance=up_sampling"),
+        ],
+    ),
+    Case(
+        "no_file",
+        "no_weights_file",
+        "critical",
+        [ex("transfer=pretrained"), ex("transfer=pretrained,freeze")],
+        [ex(LOADED), ex("transfer=freeze"), ex()],
+    ),
+    Case(
+        "no_stages",
+        "no_stages",
+        "critical",
+        [
+            ex("transfer=layer_decay", net=NORMED),
+            ex("transfer=pretrained,head_first,gradual", net=BARE),
+            ex("transfer.freeze.until_stage=layer9", net=STAGED),
+        ],
+        [
+            ex("transfer=layer_decay"),
+            ex("transfer=layer_decay,gradual,head_first,freeze", net=STAGED),
+            ex("transfer.freeze.until_stage=layer2", net=STAGED),
+            ex("transfer.layer_decay.decay=1", net=NORMED),
+            ex("transfer=frozen_norm,towards_start", net=NORMED),
+        ],
+    ),
+    Case(
+        "nothing_loaded",
+        "random_weights_kept",
+        "warning",
+        [ex("transfer=freeze"), ex("transfer=frozen_norm,towards_start"), ex("transfer=head_first,gradual")],
+        [
+            ex(LOADED, "transfer.freeze.until_stage=head"),
+            ex("transfer=layer_decay"),
+            ex("transfer.gradual.until=0"),
+            ex(LOADED),
+        ],
+    ),
+    Case(
+        "two_timetables",
+        "tricks_clash",
+        "warning",
+        [ex("transfer=head_first,gradual"), ex("transfer=pretrained,gradual,layer_decay,head_first")],
+        [
+            ex("transfer=head_first,layer_decay"),
+            ex("transfer=head_first,freeze"),
+            ex("transfer=head_first,gradual", "transfer.gradual.until=0"),
+        ],
+    ),
+    Case(
+        "nothing_below_the_head",
+        "tricks_overlap",
+        "info",
+        [ex("transfer=freeze,layer_decay"), ex("transfer=head_first,freeze,gradual")],
+        [
+            ex("transfer=freeze,layer_decay", "transfer.freeze.until_stage=layer3"),
+            ex("transfer=freeze,frozen_norm,towards_start"),
+            ex("transfer=layer_decay,head_first"),
+        ],
+    ),
+    Case(
+        "no_norm_to_freeze",
+        "nothing_to_freeze",
+        "warning",
+        [ex("transfer=frozen_norm", net=UNNORMED), ex("transfer=pretrained,frozen_norm", net=BARE)],
+        [ex("transfer=frozen_norm"), ex("transfer=frozen_norm", net=STAGED), ex(net=UNNORMED)],
+    ),
+    Case(
+        "statistics_go_on",
+        "statistics_adapt",
+        "info",
+        [ex("transfer=freeze", net=STAGED)],
+        [
+            ex("transfer=freeze,frozen_norm", net=STAGED),
+            ex("transfer=freeze", net=UNNORMED),
+            ex("transfer.freeze.until_stage=''", net=STAGED),
+            ex("transfer=freeze"),
+        ],
+    ),
+    Case(
+        "pulled_two_ways",
+        "tricks_clash",
+        "info",
+        [
+            ex("transfer=towards_start"),
+            ex("transfer=towards_start", "optimise.weight_decay=0", "regularise=l2,l1"),
+            ex("transfer=towards_start", "regularise=elastic_net"),
+        ],
+        [
+            ex("transfer=towards_start", "optimise.weight_decay=0", "regularise=max_norm"),
+            ex("transfer.towards_start.strength=0", "transfer.towards_start.head=0"),
+            ex("transfer=layer_decay"),
+        ],
+    ),
+    Case(
+        "divided_pull",
+        "tricks_clash",
+        "info",
+        [ex("transfer=towards_start", "optimise=adamw"), ex("transfer=towards_start", "optimise=rmsprop")],
+        [ex("transfer=towards_start"), ex("transfer=layer_decay", "optimise=adamw")],
+    ),
+    Case(
+        "lengths_lost",
+        "tricks_clash",
+        "warning",
+        [ex(LOADED, "optimise=muon")],
+        [ex(LOADED), ex("transfer=layer_decay", "optimise=muon"), ex("optimise=muon")],
+    ),
+    Case(
+        "prepared_otherwise",
+        "prepared_otherwise",
+        "info",
+        [ex(LOADED), ex(LOADED, "prepare=given,zca"), ex(LOADED, "prepare=none")],
+        [ex(LOADED, "prepare=given"), ex("transfer=layer_decay")],
+    ),
+    Case(
+        "smoothing_made_large",
+        "balance_of_smoothed_labels",
+        "warning",
+        [
+            imbalanced("balance=logit_adjustment", "regularise=label_smoothing"),
+            imbalanced("balance=class_weights", "regularise=label_smoothing"),
+        ],
+        [
+            imbalanced("balance=up_sampling", "regularise=label_smoothing"),
+            imbalanced("balance=logit_adjustment"),
+            ex("balance=logit_adjustment", "regularise=label_smoothing", counts=(900, 800, 700)),
+            ex("balance=logit_adjustment", "regularise=label_smoothing"),
         ],
     ),
     Case(
@@ -381,6 +514,7 @@ CASES = [
             ex("run.batch_size=8", "normalise=batch_norm"),
             ex("run.batch_size=4", "normalise=group_norm", net=BARE),
             ex("run.batch_size=4"),
+            ex("run.batch_size=4", "transfer=frozen_norm", net=NORMED),
             ex(n_train=60_000, net=NORMED),
         ],
     ),
@@ -401,7 +535,12 @@ CASES = [
             ex("initialise=he,zero"),
             ex("initialise=constant,patch_whitening"),
         ],
-        [ex("initialise=zero,he"), ex("initialise=none"), ex("initialise=dirac,patch_whitening")],
+        [
+            ex("initialise=zero,he"),
+            ex("initialise=none"),
+            ex("initialise=dirac,patch_whitening"),
+            ex("initialise=zero", LOADED),
+        ],
     ),
     Case(
         "slopes_penalised",

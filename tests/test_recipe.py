@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import itertools
 import json
 
@@ -19,6 +20,7 @@ from convclinic.tricks.mix.mixup import Mixup
 from convclinic.tricks.optimise.adamw import AdamW
 from convclinic.tricks.optimise.muon import Muon
 from convclinic.tricks.schedule.constant import Constant
+from convclinic.tricks.transfer.gradual import Gradual
 
 FOUND = [(slot, name) for slot, kind in SLOTS.items() for name in adapters(kind.package)]
 
@@ -86,6 +88,13 @@ def test_what_is_left_out_keeps_its_default():
     assert Recipe.from_dict({"augment": "shift", "schedule": {"name": "constant"}}) == Recipe(
         augment=(Shift(),), schedule=(Constant(),)
     )
+
+
+def test_a_recipe_without_transfer_has_the_name_it_had_before_there_was_the_slot():
+    plain = {name: value for name, value in Recipe().to_dict().items() if name != "transfer"}
+    canonical = json.dumps(plain, sort_keys=True).encode()
+    assert Recipe().hash() == hashlib.blake2b(canonical, digest_size=6).hexdigest()
+    assert Recipe().hash() != Recipe(transfer=(Gradual(),)).hash() != Recipe(transfer=(Gradual(0.1),)).hash()
 
 
 def test_the_hash_names_the_content():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convclinic.checks import balance, clashes, images, nets, training
+from convclinic.checks import balance, clashes, images, nets, training, transfer
 from convclinic.checks.facts import Facts, Rule
 from convclinic.checks.nets import check_net
 from convclinic.checks.optimizers import check_optimizer
@@ -24,6 +24,7 @@ RULES: tuple[Rule, ...] = (
     *training.RULES,
     *nets.RULES,
     *clashes.RULES,
+    *transfer.RULES,
     *balance.RULES,
     *images.RULES,
 )

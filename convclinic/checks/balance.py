@@ -18,6 +18,7 @@ AMOUNT = {
     "class_weights": "power",
     "logit_adjustment": "tau",
 }
+SMOOTHED = 0.25  # of what an image's own class keeps; smoothing alone leaves 1 / 41 with s = 0.2, k = 10
 CROPPING = ("resized_crop", "shift", "scale", "rotate", "rand_augment")
 
 
@@ -86,4 +87,27 @@ def rare_crops_without_crops(recipe: Any, facts: Facts) -> Iterator[Finding]:
         )
 
 
-RULES = (two_samplings, overdone, nothing_to_balance, rare_crops_without_crops)
+def smoothing_made_large(recipe: Any, facts: Facts) -> Iterator[Finding]:
+    """Smoothing s gives each of k classes s / k of every image. A policy of the loss multiplies that by how
+    rare the class is: near what the image's own class keeps, rare classes are answered everywhere."""
+    policies = [trick for trick in on(recipe.balance) if trick.kind == "loss"]
+    counts = [count for count in facts.counts if count]
+    for smoothing in on(recipe.regularise, "label_smoothing") if policies and counts else ():
+        s, k = smoothing.smoothing, len(facts.counts)
+        ratio = (max(counts) / min(counts)) ** sum(_amount(trick) for trick in policies)
+        share = ratio * (s / k) / (1 - s + s / k)
+        if share > SMOOTHED:
+            names = listed(map(name_of, policies))
+            yield Finding(
+                "balance_of_smoothed_labels",
+                "warning",
+                where="regularise",
+                summary=f"with {names}, the share of each image that label_smoothing gives to rare classes "
+                "counts so much that they will be answered for images of large ones",
+                evidence=(Evidence("a rare class's share over the image's own", share, f"up to {SMOOTHED}"),),
+                remedies=("regularise without label_smoothing", "balance=up_sampling"),
+                reference="follows from the loss's minimum, Menon et al., 2021, arXiv:2007.07314, section 5",
+            )
+
+
+RULES = (two_samplings, overdone, nothing_to_balance, rare_crops_without_crops, smoothing_made_large)

@@ -83,7 +83,7 @@ def small_batches(recipe: Any, facts: Facts) -> Iterator[Finding]:
     size = min(recipe.run.batch_size, facts.n_train or recipe.run.batch_size)
     modules = () if facts.net is None else facts.net.modules()
     normed = name_of(recipe.normalise) == "batch_norm" or any(isinstance(m, BATCH_NORM) for m in modules)
-    if normed and size < FEW:
+    if normed and size < FEW and not on(recipe.transfer, "frozen_norm"):
         yield Finding(
             "batch_too_small",
             "warning",
@@ -114,7 +114,8 @@ def average_never_begins(recipe: Any, facts: Facts) -> Iterator[Finding]:
 def symmetric_start(recipe: Any, facts: Facts) -> Iterator[Finding]:
     """Units that start alike get the same gradient and stay alike, unless an initialiser after it differs."""
     setting = [name for name in map(name_of, recipe.initialise) if name != "patch_whitening"]
-    if setting and setting[-1] in ALIKE:
+    loaded = on(recipe.transfer, "pretrained")  # then the head alone is set, and one layer may start at zero
+    if setting and setting[-1] in ALIKE and not loaded:
         yield Finding(
             "symmetric_init",
             "critical",

@@ -25,6 +25,7 @@ VERBS = (
     "diagnose",
     "clinic",
     "study",
+    "features",
     "tricks",
     "demo",
 )

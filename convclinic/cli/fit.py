@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convclinic.cli import STARTED
 from convclinic.cli.options import (
+    BackboneName,
     Budget,
     ClinicMode,
     Data,
@@ -15,6 +16,8 @@ from convclinic.cli.options import (
     RecipeFile,
     SeedOrNone,
     Settings,
+    Strategy,
+    WeightsFile,
     print_json,
 )
 
@@ -26,6 +29,9 @@ def run(
     seed: SeedOrNone = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
+    weights: WeightsFile = None,
+    backbone: BackboneName = None,
+    strategy: Strategy = None,
     device: Device = None,
     quiet: Quiet = False,
     force: Force = False,
@@ -45,6 +51,9 @@ def run(
         device=device,
         quiet=quiet or as_json,
         force=force,
+        weights=weights,
+        backbone=backbone,
+        strategy=strategy,
         clinic=clinic,
         started=STARTED,
     )

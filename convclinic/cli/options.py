@@ -31,6 +31,22 @@ ClinicMode = Annotated[
         help="off, watch (say what is wrong with the training), or treat (try remedies, keep what helps).",
     ),
 ]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Start from this file: .safetensors, .pth, .npz or .onnx."),
+]
+BackboneName = Annotated[
+    str | None,
+    typer.Option("--backbone", help="The net the weights are of; alone: get its weights (timm:NAME)."),
+]
+Strategy = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        help="How to use them, instead of what is measured to be best: linear, early_linear, early_svm, "
+        "last_stages, all, freeze_then_tenth or scratch.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 

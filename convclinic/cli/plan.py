@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from convclinic.cli.options import (
+    BackboneName,
     Budget,
     Data,
     Device,
@@ -18,6 +19,8 @@ from convclinic.cli.options import (
     RecipeFile,
     SeedOrNone,
     Settings,
+    Strategy,
+    WeightsFile,
     print_json,
 )
 
@@ -29,6 +32,9 @@ def run(
     seed: SeedOrNone = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
+    weights: WeightsFile = None,
+    backbone: BackboneName = None,
+    strategy: Strategy = None,
     device: Device = None,
     quiet: Quiet = False,
     force: Force = False,
@@ -48,6 +54,9 @@ def run(
         device=device,
         quiet=quiet or as_json,
         force=force,
+        weights=weights,
+        backbone=backbone,
+        strategy=strategy,
     )
     if as_json:
         reasons = [dataclasses.asdict(reason) for reason in made.reasons]

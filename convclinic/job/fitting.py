@@ -34,6 +34,7 @@ from convclinic.kinds import Finding
 from convclinic.model import Model
 from convclinic.planning import planner
 from convclinic.planning.hardware import choose_device
+from convclinic.planning.transfer import known_strategy
 from convclinic.recipe import Recipe, load
 from convclinic.report.page import write_report
 from convclinic.slots import check_names
@@ -54,6 +55,9 @@ def fit(
     quiet: bool = False,
     force: bool = False,
     clinic: str = "watch",
+    weights: str | Path | None = None,
+    backbone: str | None = None,
+    strategy: str | None = None,
     started: float | None = None,
 ) -> Run:
     """Train the best classifier for `data` that the budget allows, and write everything into a run folder.
@@ -63,12 +67,16 @@ def fit(
     empty; None for `runs/<name>-<number>`. recipe: a Recipe or a file to follow instead of planning.
     settings: changes such as "optimise.lr=0.1". force: train even a recipe that cannot succeed.
     clinic: "off", "watch" (findings in the progress line and the report) or "treat" (remedies are tried too).
+    weights: a file to start from; backbone: the net they are of where the file does not say, or alone the
+    name of a net whose weights the hub has. strategy: how to use them, in place of what is measured to be
+    best; see convclinic.planning.transfer.
     started: the time.monotonic() from which the budget counts.
 
     Raises ConvclinicError for anything wrong with the input, and Interrupted on Ctrl-C, when all is saved.
     """
     check_mode(clinic)
-    wish = _wish(Path(data), budget, seed, recipe, settings, device, started, force)
+    start = _start(weights, backbone, strategy)
+    wish = _wish(Path(data), budget, seed, recipe, settings, device, started, force, start)
     source = open_source(wish.data)
     target = place.new(Path(out) if out is not None else None, wish.data)
     with place.locked(target), _display(quiet) as display:
@@ -101,9 +109,13 @@ def plan(
     device: str | None = None,
     quiet: bool = False,
     force: bool = False,
+    weights: str | Path | None = None,
+    backbone: str | None = None,
+    strategy: str | None = None,
 ) -> tuple[planner.Plan, Path | None]:
     """What `fit` would do and why; writes the recipe to `out` where one is given. Trains nothing."""
-    wish = _wish(Path(data), budget, seed, recipe, settings, device, None, force)
+    start = _start(weights, backbone, strategy)
+    wish = _wish(Path(data), budget, seed, recipe, settings, device, None, force, start)
     with tempfile.TemporaryDirectory(prefix="convclinic-") as scratch, _display(quiet) as display:
         planned = make_plan(wish, open_source(wish.data), Path(scratch), display)
     path = Path(out) if out is not None else None
@@ -148,6 +160,7 @@ def _wish(
     device: str | None,
     started: float | None,
     force: bool,
+    start: dict[str, Any],
 ) -> Wish:
     check_names(settings)
     given = load(Path(recipe)) if isinstance(recipe, str | Path) else recipe
@@ -164,7 +177,21 @@ def _wish(
         device=choose_device(device),
         started=time.monotonic() if started is None else started,
         force=force,
+        **start,
     )
+
+
+def _start(weights: str | Path | None, backbone: str | None, strategy: str | None) -> dict[str, Any]:
+    """What was said about pretrained weights. Raises ConvclinicError where the words make no sense."""
+    if strategy is not None:
+        known_strategy(strategy)
+        if weights is None and backbone is None:
+            raise ConvclinicError(
+                "--strategy says how to use pretrained weights, and there are none",
+                fix="give --weights FILE or --backbone NAME",
+            )
+    path = None if weights is None else Path(weights)
+    return {"weights": path, "backbone": backbone, "strategy": strategy}
 
 
 def _pace(wish: Wish, planned: Planned) -> Pace | None:

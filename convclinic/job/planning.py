@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from convclinic.checks import Facts
@@ -15,22 +16,29 @@ from convclinic.data.dataset import Dataset, assemble
 from convclinic.data.intake import Survey, survey
 from convclinic.data.sources import Source
 from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.files import read_csv
 from convclinic.ground.units import duration
+from convclinic.job.backbones import Loaded, load_backbone
 from convclinic.job.display import Display
 from convclinic.kinds import Finding
 from convclinic.model import bare_net
+from convclinic.models._weights import HubUnreachable
 from convclinic.models.compact import Compact
 from convclinic.planning import hardware as machine
-from convclinic.planning import planner
+from convclinic.planning import planner, probing, transfer, tuning
 from convclinic.planning.hardware import Hardware
 from convclinic.planning.orientation import mirror_test
 from convclinic.planning.planner import Plan, Reason
 from convclinic.planning.range_test import range_test
 from convclinic.planning.speed import Speed, forward_operations, training_sizes
 from convclinic.planning.speed import measure as measure_speed
+from convclinic.planning.transfer import Advice
+from convclinic.planning.tuning import Start
 from convclinic.recipe import Recipe
 from convclinic.slots import Input, name_of
 
+PROBE_SHARE = 0.08  # of the budget goes to the place in the two-by-two table, where there are weights
+TIMED_IMAGES = 8
 SPEED_SHARE = 0.01  # of the budget goes to timing real steps
 RANGE_SHARE = 0.015  # and to the LR range test
 RANGE_STEPS = (20, 60)  # fewer say nothing, more are not needed
@@ -52,6 +60,9 @@ class Wish:
     device: torch.device
     started: float
     force: bool = False
+    weights: Path | None = None
+    backbone: str | None = None
+    strategy: str | None = None
 
     @property
     def fixed_steps(self) -> bool:
@@ -80,7 +91,8 @@ def make_plan(wish: Wish, source: Source, folder: Path, display: Display) -> Pla
     display.stage("look")
     seen = survey(source, seed=wish.seed)
     hardware = machine.measure(wish.device)
-    shape = _shape(wish, seen, hardware)
+    loaded, missed = _pretrained(wish, 1 if seen.gray_share == 1.0 else 3, display)
+    shape = _shape(wish, seen, hardware, loaded)
     display.update(1, 1, f"{len(source.names)} images, {len(source.classes)} classes, {hardware.name}")
     display.stage("check-up")
 
@@ -100,7 +112,9 @@ def make_plan(wish: Wish, source: Source, folder: Path, display: Display) -> Pla
         findings = (*data.findings, *_checked_recipe(wish, recipe, data, display))
         planned = Planned(plan, data, hardware, findings, None, 0.0)
     else:
-        planned = _plan(wish, data, shape, hardware, display)
+        planned = _plan(wish, data, shape, hardware, display, loaded, folder)
+    if missed:
+        planned = dataclasses.replace(planned, findings=(*planned.findings, *missed))
     recipe = planned.plan.recipe
     display.update(
         1, 1, f"{planner_words(recipe)}, {recipe.run.steps} steps, {planned.plan.epochs:.1f} epochs"
@@ -118,17 +132,61 @@ def epochs(recipe: Recipe, data: Dataset) -> float:
     return recipe.run.steps * min(recipe.run.batch_size, n) / n
 
 
-def _shape(wish: Wish, seen: Survey, hardware: Hardware) -> Input:
+def _pretrained(wish: Wish, channels: int, display: Display) -> tuple[Loaded | None, tuple[Finding, ...]]:
+    """The net that was asked for. A file that is bad stops everything; a hub that cannot be reached does not:
+    then training goes from scratch, and a finding says so."""
+    if wish.weights is None and wish.backbone is None:
+        return None, ()
+    if wish.recipe is not None:
+        raise ConvclinicError(
+            "--recipe and --weights or --backbone say two different things",
+            fix="name the weights in the recipe: transfer.pretrained.file, net.backbone.model",
+        )
+    try:
+        loaded = load_backbone(wish.weights, wish.backbone, channels=channels)
+    except HubUnreachable as error:
+        summary = f"no pretrained weights: {error.message}; the net is trained from scratch"
+        display.say(f"  warning: {summary}\n  try: {error.fix}")
+        return None, (Finding("no_pretrained_weights", "warning", summary=summary, remedies=(error.fix,)),)
+    for words in loaded.words():
+        display.say(f"  {words}")
+    return loaded, ()
+
+
+def _shape(wish: Wish, seen: Survey, hardware: Hardware, loaded: Loaded | None) -> Input:
     if wish.recipe is not None:
         return wish.recipe.override(wish.settings).data
+    about_data = [setting for setting in wish.settings if setting.startswith("data.")]
+    if loaded is not None:
+        image = _forward_seconds(loaded, wish.device)
+
+        def forward(height: int, width: int) -> float:
+            return image * height * width
+
+        shape = tuning.choose_sides(seen, loaded.source, forward, wish.left() or NO_BUDGET_SECONDS)
+        return dataclasses.replace(Recipe(), data=shape).override(about_data).data
 
     def cost(height: int, width: int) -> float:
         recipe = Recipe(net=Compact(), data=Input(height, width, 3))
         return forward_operations(recipe, 10, height, width)
 
     shape = planner.choose_input(seen, wish.left() or NO_BUDGET_SECONDS, cost, hardware.rate)
-    about_data = [setting for setting in wish.settings if setting.startswith("data.")]
     return dataclasses.replace(Recipe(), data=shape).override(about_data).data
+
+
+def _forward_seconds(loaded: Loaded, device: torch.device) -> float:
+    """Seconds that a forward pass takes, by the pixel of an image."""
+    height, width = loaded.size()
+    images = torch.zeros(TIMED_IMAGES, next(loaded.net.parameters()).shape[1], height, width, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    net = loaded.net.to(device)
+    times: list[float] = []
+    with torch.inference_mode():
+        for _ in range(3):
+            begin = time.perf_counter()
+            net(images).sum().item()  # waits for the device
+            times.append(time.perf_counter() - begin)
+    return min(times) / (TIMED_IMAGES * height * width)
 
 
 def operations(recipe: Recipe, n_classes: int) -> float:
@@ -138,11 +196,29 @@ def operations(recipe: Recipe, n_classes: int) -> float:
     )
 
 
-def _plan(wish: Wish, data: Dataset, shape: Input, hardware: Hardware, display: Display) -> Planned:
+def _plan(
+    wish: Wish,
+    data: Dataset,
+    shape: Input,
+    hardware: Hardware,
+    display: Display,
+    loaded: Loaded | None,
+    folder: Path,
+) -> Planned:
     begin = time.monotonic()
     mirror = mirror_test(data, wish.seed)
     probe_seconds = time.monotonic() - begin
-    if wish.recipe is None:
+    advice = None if loaded is None else _advice(wish, loaded, data, shape, folder)
+    if loaded is not None and advice is not None and advice.strategy != "scratch":
+        start = Start(
+            loaded.backbone.model,
+            loaded.weights.path,
+            loaded.weights.sha256,
+            loaded.source,
+            loaded.net.stage_names,
+        )
+        recipe, reasons = tuning.draft(data.profile, shape, hardware, mirror, advice, start, wish.seed)
+    elif wish.recipe is None:
         recipe, reasons = planner.draft(data.profile, shape, hardware, mirror, wish.seed)
     else:
         recipe, reasons = (
@@ -157,7 +233,8 @@ def _plan(wish: Wish, data: Dataset, shape: Input, hardware: Hardware, display: 
     findings = _checked_recipe(wish, recipe, data, display)
     budget = wish.budget or NO_BUDGET_SECONDS
     share = SPEED_SHARE * budget
-    if wish.recipe is None and not any(s.startswith("net") for s in wish.settings):
+    widths = isinstance(recipe.net, planner.Fast | Compact)
+    if wish.recipe is None and widths and not any(s.startswith("net") for s in wish.settings):
         recipe, reason = planner.choose_width(
             recipe, data.profile, hardware, wish.left() or budget, operations
         )
@@ -180,6 +257,32 @@ def _plan(wish: Wish, data: Dataset, shape: Input, hardware: Hardware, display: 
             f"the budget of {duration(budget)} is too small: {error.message}", fix=error.fix
         ) from error
     return Planned(plan, data, hardware, (*data.findings, *findings), speed, closing)
+
+
+def _advice(wish: Wish, loaded: Loaded, data: Dataset, shape: Input, folder: Path) -> Advice:
+    """Where the data stand in the two-by-two table, measured within a tenth of the budget."""
+    left = wish.left()
+    evidence = probing.measure(
+        loaded.net,
+        loaded.prepare,
+        loaded.fitted,
+        data,
+        wish.device,
+        (shape.height, shape.width),
+        seconds=PROBE_SHARE * (wish.budget or NO_BUDGET_SECONDS),
+        seed=wish.seed,
+        groups=_groups(folder),
+        budget=left,
+        cache=folder / "cache",
+    )
+    advice = transfer.decide(evidence)
+    return advice if wish.strategy is None else transfer.overruled(advice, wish.strategy)
+
+
+def _groups(folder: Path) -> np.ndarray:
+    """Numbers of the groups that may not be parted, image by image, as the split was made."""
+    names = [row["group"] for row in read_csv(folder / "splits.csv")]
+    return np.unique(names, return_inverse=True)[1]
 
 
 def _settings(wish: Wish) -> tuple[Reason, ...]:

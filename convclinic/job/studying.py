@@ -2,93 +2,212 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from convclinic.data.dataset import assemble
+import numpy as np
+import torch
+
+from convclinic.data.dataset import Dataset, assemble, reopen
 from convclinic.data.sources import open_source
 from convclinic.data.survey import survey
 from convclinic.ground import units
-from convclinic.ground.files import read_json
+from convclinic.ground.files import read_csv
 from convclinic.job import folder as place
-from convclinic.job.display import Lines, Silent
+from convclinic.job.display import Display, Lines, Silent
+from convclinic.job.planning import operations
+from convclinic.models.compact import Compact
 from convclinic.planning import hardware, planner
+from convclinic.planning.hardware import Hardware
+from convclinic.planning.orientation import mirror_test
 from convclinic.planning.speed import forward_operations
 from convclinic.recipe import Recipe
 from convclinic.slots import Input, read_slot
-from convclinic.study import activations as study
-from convclinic.study.activations import FILE, Row
+from convclinic.study import activations, balance, comparing
+from convclinic.study.comparing import Contender, Kept, Outcome
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a study is to be made of.
+
+    net: the name of the net that is compared in, None for the study's own choice. budget: for all runs
+    together, seconds or text such as "1h". only: labels of what to compare, all when empty. out: where
+    outcomes are kept, None for `NAME-QUESTION` here. settings: changes of the recipe.
+    """
+
+    data: str | Path
+    net: str | None = None
+    seeds: int = 3
+    budget: str | float | None = "1h"
+    only: Sequence[str] = ()
+    out: str | Path | None = None
+    settings: Sequence[str] = ()
+    device: str | None = None
+    quiet: bool = False
+
+    def folder(self, question: str) -> Path:
+        name = Path(self.data).resolve().name.split(".")[0]
+        return Path(self.out) if self.out is not None else Path(f"{name}-{question}")
 
 
 @dataclass(frozen=True)
 class Studied:
-    """The table, how long each net was trained, and where it is kept."""
+    """The outcomes, how long each net was trained, training images a class, and where all is kept."""
 
-    rows: list[Row]
+    outcomes: list[Outcome]
     steps: int
     epochs: float
+    counts: dict[str, int]
     folder: Path
 
 
-def study_activations(
-    data: str | Path,
-    *,
-    net: str = "nin",
-    seeds: int = 3,
-    budget: str | float | None = "1h",
-    only: Sequence[str] = (),
-    out: str | Path | None = None,
-    settings: Sequence[str] = (),
-    device: str | None = None,
-    quiet: bool = False,
-) -> Studied:
-    """Compare activations in `net` on `data`: see convclinic.study.activations.
+class _Facts(NamedTuple):
+    """What a study's recipe is planned from; `seconds` are those of one net."""
 
-    budget: for all runs together, seconds or text such as "1h". only: labels of those to compare, all when
-    empty. out: where outcomes are kept; None for `NAME-activations` here. settings: changes of the recipe.
-    """
+    data: Dataset
+    shape: Input
+    machine: Hardware
+    seconds: float
+
+
+class _Question(NamedTuple):
+    """A study: the recipe its contenders come from, the contenders, how a seed divides the data, and what a
+    net's outcome is in a few words."""
+
+    name: str
+    net: str | None
+    base: Callable[[Request, _Facts], Recipe]
+    contenders: Callable[[Recipe, Sequence[str]], list[Contender]]
+    divided: Callable[[Dataset, Path], Callable[[int], Dataset]]
+    words: Callable[[Outcome], str]
+
+
+def study_activations(request: Request) -> Studied:
+    """Compare activations in one net, "nin" unless the request names another: see study.activations."""
+
+    def base(request: Request, facts: _Facts) -> Recipe:
+        net = read_slot("net", request.net)
+        return activations.base_recipe(facts.shape, net, facts.machine.precision, request.settings)
+
+    def divided(data: Dataset, folder: Path) -> Callable[[int], Dataset]:
+        return lambda seed: data
+
+    def words(outcome: Outcome) -> str:
+        return f"test error {1 - outcome.test.accuracy:.4f}"
+
+    question = _Question("activations", "nin", base, activations.contenders, divided, words)
+    return _study(request, question)
+
+
+def study_balance(request: Request) -> Studied:
+    """Compare the policies for rare classes in the net that `fit` would plan, or the one that the request
+    names: see study.balance."""
+
+    def divided(data: Dataset, folder: Path) -> Callable[[int], Dataset]:
+        groups = np.array([int(row["group"]) for row in read_csv(folder / "splits.csv")], np.int64)
+        return lambda seed: balance.divided(data, groups, seed)
+
+    def words(outcome: Outcome) -> str:
+        return f"balanced accuracy {outcome.validation.balanced_accuracy:.1%} on validation"
+
+    question = _Question("balance", None, _planned, balance.contenders, divided, words)
+    return _study(request, question)
+
+
+def _planned(request: Request, facts: _Facts) -> Recipe:
+    """What `fit` would train in `facts.seconds`, without a policy for rare classes."""
+    mirror, profile = mirror_test(facts.data, 0), facts.data.profile
+    recipe, reasons = planner.draft(profile, facts.shape, facts.machine, mirror, 0, balanced=False)
+    chosen = () if request.net is None else (f"net={request.net}",)
+    settings = (*chosen, *request.settings)
+    drafted, recipe = recipe, recipe.override(settings)
+    recipe, _ = planner.around_net(recipe, reasons, settings, drafted)
+    if not any(setting.startswith("net") for setting in settings):
+        recipe, _ = planner.choose_width(recipe, profile, facts.machine, facts.seconds, operations)
+    return dataclasses.replace(recipe, balance=())
+
+
+def _study(request: Request, question: _Question) -> Studied:
+    """Plan a study or find it in its folder, and train what is missing."""
     started = time.monotonic()
-    seconds = units.seconds(budget or "1h")
-    compared = study.choose(only)
-    where, source = hardware.choose_device(device), open_source(Path(data))
-    folder = Path(out) if out is not None else Path(f"{Path(data).resolve().name.split('.')[0]}-activations")
+    request = dataclasses.replace(request, net=request.net or question.net)
+    question.contenders(Recipe(), request.only)  # a label that is not known is refused before any work
+    where, folder = hardware.choose_device(request.device), request.folder(question.name)
     folder.mkdir(parents=True, exist_ok=True)
-    with place.locked(folder), Silent() if quiet else Lines() as display:
-        display.stage("look")
-        seen, machine = survey(source, seed=0), hardware.measure(where)
-        chosen, each = read_slot("net", net), seconds / (seeds * len(compared))
-
-        def cost(height: int, width: int) -> float:
-            return forward_operations(Recipe(net=chosen, data=Input(height, width, 3)), 10, height, width)
-
-        shape = planner.choose_input(seen, each, cost, machine.rate)
-        recipe = study.base_recipe(shape, chosen, machine.precision, settings)
-        size = (recipe.data.height, recipe.data.width, recipe.data.channels)
-        display.stage("check-up")
-
-        def progress(done: int, total: int) -> None:
-            display.update(done, total, f"{done} images")
-
-        dataset = assemble(source, seen, size, folder, seed=0, progress=progress)
+    wish = _wish(request, question)
+    with place.locked(folder), Silent() if request.quiet else Lines() as display:
+        kept = comparing.find(folder, wish)
+        if kept is None:
+            kept, data = _begin(request, question, where, folder, display, started)
+            comparing.keep(folder, wish, kept)
+        else:
+            data = reopen(folder)
         display.stage("train")
-
-        def steps() -> int:
-            left = seconds - (time.monotonic() - started)
-            return study.steps_within(recipe, dataset, where, compared, seeds, left)
-
-        outcomes = []
-        for outcome, done, total in study.compare(recipe, dataset, where, compared, seeds, folder, steps):
+        contenders = question.contenders(kept.recipe, request.only)
+        outcomes: list[Outcome] = []
+        runs = comparing.compare(
+            contenders,
+            question.divided(data, folder),
+            where,
+            request.seeds,
+            kept,
+            lambda more: comparing.keep(folder, wish, more),
+        )
+        for outcome, done, total in runs:
             outcomes.append(outcome)
-            words = f"{outcome.label}, seed {outcome.seed}: test error {outcome.test_error:.4f}"
+            words = f"{outcome.label}, seed {outcome.seed}: {question.words(outcome)}"
             display.update(done, total, words)
             display.say(f"  {words}")
-    taken = int(read_json(folder / FILE)["steps"])
-    return Studied(
-        study.summary(compared, outcomes), taken, epochs(recipe, taken, dataset.profile.n_train), folder
-    )
+    n = data.profile.n_train
+    epochs = kept.steps * min(kept.recipe.run.batch_size, n) / n
+    return Studied(outcomes, kept.steps, epochs, data.profile.class_counts, folder)
 
 
-def epochs(recipe: Recipe, steps: int, n_train: int) -> float:
-    return steps * min(recipe.run.batch_size, n_train) / n_train
+def _wish(request: Request, question: _Question) -> dict[str, Any]:
+    """What makes two studies the same one, as plain data: not how many seeds or which contenders."""
+    return {
+        "question": question.name,
+        "data": str(Path(request.data).resolve()),
+        "net": request.net,
+        "settings": list(request.settings),
+    }
+
+
+def _begin(
+    request: Request,
+    question: _Question,
+    device: torch.device,
+    folder: Path,
+    display: Display,
+    started: float,
+) -> tuple[Kept, Dataset]:
+    """The data taken in, the recipe planned, and the steps that the budget allows."""
+    seconds, source = units.seconds(request.budget or "1h"), open_source(Path(request.data))
+    display.stage("look")
+    seen, machine = survey(source, seed=0), hardware.measure(device)
+    each = seconds / (request.seeds * len(question.contenders(Recipe(), request.only)))
+    net = Compact() if request.net is None else read_slot("net", request.net)
+
+    def cost(height: int, width: int) -> float:
+        return forward_operations(Recipe(net=net, data=Input(height, width, 3)), 10, height, width)
+
+    shape = planner.choose_input(seen, each, cost, machine.rate)
+    about_data = [setting for setting in request.settings if setting.startswith("data.")]
+    shape = dataclasses.replace(Recipe(), data=shape).override(about_data).data
+    display.stage("check-up")
+
+    def progress(done: int, total: int) -> None:
+        display.update(done, total, f"{done} images")
+
+    size = (shape.height, shape.width, shape.channels)
+    data = assemble(source, seen, size, folder, seed=0, progress=progress)
+    recipe = question.base(request, _Facts(data, shape, machine, each))
+    contenders = question.contenders(recipe, request.only)
+    left = seconds - (time.monotonic() - started)
+    steps = comparing.steps_within(contenders, data, device, request.seeds, left)
+    return Kept(recipe, steps, ()), data

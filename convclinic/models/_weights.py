@@ -31,6 +31,12 @@ from torch import Tensor, nn
 from convclinic.ground.errors import ConvclinicError, nearest
 
 Tensors = dict[str, Tensor]
+
+
+class HubUnreachable(ConvclinicError):
+    """The net is known, and its weights could not be had."""
+
+
 WRAPPED = ("state_dict", "model", "model_state_dict", "net", "state_dict_ema")  # keys that hold the weights
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.", "net.")
 COUNTERS = "num_batches_tracked"  # of batch norm: no weight, and absent from many files
@@ -271,7 +277,7 @@ def hub_weights(name: str) -> Weights:
         Exception
     ) as error:  # of the network stack, of the hub, of the file that came: all mean the same here
         words = " ".join(str(error).split())[:200]
-        raise ConvclinicError(
+        raise HubUnreachable(
             f"no weights for '{name}' from the hub: {words}",
             fix="check the network, or download the file elsewhere and give it with --weights FILE",
         ) from error

@@ -21,6 +21,7 @@ from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.units import duration
 from convclinic.models.compact import Compact
 from convclinic.models.fast import Fast
+from convclinic.planning import balance
 from convclinic.planning.hardware import Hardware
 from convclinic.planning.orientation import MirrorTest
 from convclinic.planning.range_test import RangeResult
@@ -97,9 +98,10 @@ def choose_input(survey: Survey, seconds: float, cost: Callable[[int, int], floa
 
 
 def draft(
-    profile: Profile, shape: Input, hardware: Hardware, mirror: MirrorTest, seed: int
+    profile: Profile, shape: Input, hardware: Hardware, mirror: MirrorTest, seed: int, balanced: bool = True
 ) -> tuple[Recipe, tuple[Reason, ...]]:
-    """Every choice that does not depend on how long training may last."""
+    """Every choice that does not depend on how long training may last; `balanced` says whether a policy for
+    rare classes is among them."""
     small = min(shape.height, shape.width) <= SMALL_SIDE
     flips = mirror.lost <= MIRROR_LIMIT
     recipe = _small(shape, flips, profile) if small else _photo(shape, flips)
@@ -118,7 +120,7 @@ def draft(
             if small
             else "photos without pretrained weights: a small residual net, trained at growing image sizes",
         ),
-        Reason("augment flip", "on" if flips else "off", _mirror_words(mirror)),
+        Reason("augment flip", "on" if flips else "off", mirror_words(mirror)),
         Reason(
             "augment",
             ", ".join(type(trick).__name__ for trick in recipe.augment),
@@ -138,7 +140,16 @@ def draft(
             f"{hardware.bfloat16_rate / 1e9:.0f} in bfloat16 here",
         ),
     )
-    return dataclasses.replace(recipe, run=run), reasons
+    recipe = dataclasses.replace(recipe, run=run)
+    return _with_balance(recipe, reasons, profile) if balanced else (recipe, reasons)
+
+
+def _with_balance(
+    recipe: Recipe, reasons: tuple[Reason, ...], profile: Profile
+) -> tuple[Recipe, tuple[Reason, ...]]:
+    choice = balance.choose(profile.class_counts, profile.grouped)
+    name = ", ".join(name_of(trick) for trick in choice.policy) or "none"
+    return balance.with_policy(recipe, choice.policy), (*reasons, Reason("balance", name, choice.reason))
 
 
 def _small(shape: Input, flips: bool, profile: Profile) -> Recipe:
@@ -317,7 +328,7 @@ def _size_words(shape: Input, profile: Profile, small: bool) -> str:
     )
 
 
-def _mirror_words(mirror: MirrorTest) -> str:
+def mirror_words(mirror: MirrorTest) -> str:
     scores = (
         f"a linear probe scores {mirror.upright:.0%} on upright, {mirror.mirrored:.0%} on mirrored images: "
     )

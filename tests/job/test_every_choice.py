@@ -10,16 +10,20 @@ import pytest
 import tiny
 import torch
 from making import photos
+from safetensors.torch import save_file
 
 from convclinic import checkpoint, loop
 from convclinic.data.dataset import Dataset, assemble
 from convclinic.data.sources import open_source
 from convclinic.data.survey import survey
 from convclinic.ground.discovery import adapters
+from convclinic.model import bare_net
+from convclinic.models.backbone import Backbone
 from convclinic.models.compact import Compact
 from convclinic.recipe import Input, Recipe, Run
 from convclinic.slots import SLOTS
 from convclinic.tricks.initialise.he import He
+from convclinic.tricks.transfer.pretrained import Pretrained
 
 CPU = torch.device("cpu")
 SIDE = 32
@@ -34,8 +38,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "compact": {"widths": (8, 16)},
     "resnet_cifar": {"depth": 20},
     "resnet": {"depth": 18, "width": 0.125},
+    "mobilenet_v2": {"width": 0.25},
+    "squeezenet": {"width": 0.25},
+    "backbone": {"model": "resnet20"},
     "plateau": {"patience": 1},
     "l1": {"strength": 0.1},
+    "freeze": {"until_stage": "layer1"},
 }
 OTHER_SIDES = {
     "alexnet": 96,
@@ -76,7 +84,17 @@ def recipe_with(slot: str, name: str) -> Recipe:
     )
     if name == "patch_whitening":
         plain = dataclasses.replace(plain, net=tiny.RECIPE.net)
+    if slot == "transfer":
+        plain = dataclasses.replace(plain, net=Backbone(model="resnet20"))
     return dataclasses.replace(plain, **{slot: (choice,) if SLOTS[slot].many else choice})
+
+
+def weights_of(recipe: Recipe, folder: Path) -> Path:
+    """A file of weights that fits the recipe's net."""
+    net: Any = bare_net(recipe, 2)
+    tensors = {net.origin(name): value.contiguous() for name, value in net.state_dict().items()}
+    save_file(tensors, folder / "w.safetensors")
+    return folder / "w.safetensors"
 
 
 @pytest.mark.parametrize(("slot", "name"), FOUND, ids=[f"{slot}-{name}" for slot, name in FOUND])
@@ -85,6 +103,8 @@ def test_it_trains_and_goes_on_exactly_from_a_checkpoint(
 ) -> None:
     recipe = recipe_with(slot, name)
     data = data_of(recipe.data.height)
+    if name == "pretrained":
+        recipe = dataclasses.replace(recipe, transfer=(Pretrained(str(weights_of(recipe, tmp_path))),))
     state = loop.start(recipe, data, CPU)
     before = [p.detach().clone() for p in state.net.parameters()]
     whole = []

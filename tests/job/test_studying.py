@@ -10,24 +10,16 @@ from typer.testing import CliRunner
 
 from convclinic.cli import build
 from convclinic.ground.errors import ConvclinicError
-from convclinic.job.studying import study_activations
-from convclinic.study import activations as study
+from convclinic.job.studying import Request, study_activations
+from convclinic.recipe import Recipe
+from convclinic.study import activations, comparing
 
 SMALL = ("net.widths=[8, 8, 8]", "run.batch_size=16")
 
 
-def run(bars: Path, out: Path, **more: object) -> object:
-    return study_activations(
-        bars,
-        net="fast",
-        seeds=2,
-        budget="40s",
-        only=("relu", "tanh"),
-        out=out,
-        settings=SMALL,
-        quiet=True,
-        **more,
-    )
+def run(bars: Path, out: Path) -> object:
+    only = ("relu", "tanh")
+    return study_activations(Request(bars, "fast", 2, "40s", only, out, SMALL, quiet=True))
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +27,10 @@ def studied(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("study") / "out"
     # few steps, whatever the machine's speed
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "steps_within", lambda *args: 40)
+        patch.setattr(comparing, "steps_within", lambda *args: 40)
         result = run(bars, out)
-    assert [(row.label, row.n) for row in result.rows] == [("ReLU", 2), ("tanh", 2)]
+    rows = activations.summary(result.outcomes)
+    assert [(row.label, row.n) for row in rows] == [("ReLU", 2), ("tanh", 2)]
     assert result.steps == 40 and result.epochs > 5
     return out
 
@@ -50,8 +43,10 @@ def test_every_net_is_trained_and_judged_once(studied: Path) -> None:
         ("ReLU", 1),
         ("tanh", 1),
     ]
-    assert all(0 <= row["test_error"] <= 1 for row in kept["outcomes"])
-    assert min(row["test_error"] for row in kept["outcomes"]) < 0.4, "bars are easy: something is learned"
+    scores = [row["test"] for row in kept["outcomes"]]
+    assert all(sum(score["of"]) == sum(scores[0]["of"]) > 0 for score in scores)
+    errors = [1 - sum(score["right"]) / sum(score["of"]) for score in scores]
+    assert min(errors) < 0.4, "bars are easy: something is learned"
 
 
 def test_a_stopped_study_goes_on_and_repeats_exactly(
@@ -60,7 +55,7 @@ def test_a_stopped_study_goes_on_and_repeats_exactly(
     path = studied / "study.json"
     whole = json.loads(path.read_text())
     path.write_text(json.dumps({**whole, "outcomes": whole["outcomes"][:2]}))
-    monkeypatch.setattr(study, "steps_within", lambda *args: pytest.fail("the steps are known"))
+    monkeypatch.setattr(comparing, "steps_within", lambda *args: pytest.fail("the steps are known"))
     run(bars, studied)
 
     def plain(kept: dict) -> list:
@@ -71,14 +66,13 @@ def test_a_stopped_study_goes_on_and_repeats_exactly(
 
 def test_another_study_is_not_mixed_in(studied: Path, bars: Path) -> None:
     with pytest.raises(ConvclinicError, match="other settings"):
-        study_activations(bars, net="compact", seeds=1, budget="40s", out=studied, quiet=True)
+        study_activations(Request(bars, "compact", 1, "40s", out=studied, quiet=True))
 
 
 def test_a_budget_too_small_says_what_would_do(bars: Path, tmp_path: Path) -> None:
     with pytest.raises(ConvclinicError, match=r"allow each of the 18 nets .* steps .*give "):
-        study_activations(
-            bars, net="fast", seeds=2, budget="2s", out=tmp_path / "x", settings=SMALL, quiet=True
-        )
+        out = tmp_path / "x"
+        study_activations(Request(bars, "fast", 2, "2s", out=out, settings=SMALL, quiet=True))
 
 
 def test_the_table_has_the_sources_figures(
@@ -98,12 +92,13 @@ def test_the_table_has_the_sources_figures(
 
 def test_an_unknown_question_or_activation_names_the_nearest(bars: Path) -> None:
     with pytest.raises(ConvclinicError, match="ReLU"):
-        study.choose(["relo"])
+        activations.contenders(Recipe(), ["relo"])
     wrong = CliRunner().invoke(build(), ["study", "activation", "--data", str(bars)])
     assert isinstance(wrong.exception, ConvclinicError)
     assert "activations" in str(wrong.exception)
 
 
 def test_leaky_means_both_of_them() -> None:
-    assert [one.label for one in study.choose(["leaky"])] == ["leaky (a = 100)", "leaky (a = 5.5)"]
-    assert len(study.choose([])) == 9
+    found = activations.contenders(Recipe(), ["leaky"])
+    assert [one.label for one in found] == ["leaky (a = 100)", "leaky (a = 5.5)"]
+    assert len(activations.contenders(Recipe())) == 9

@@ -217,6 +217,21 @@ def test_targets_stay_distributions(slot: str, name: str) -> None:
     assert torch.allclose(targets.sum(1), torch.ones(10), atol=1e-6)
 
 
+@of_slot("transfer")
+def test_a_rate_is_a_pure_factor_that_lets_the_head_learn(slot: str, name: str) -> None:
+    trick = adapter(slot, name)()
+    if trick.kind != "rate":
+        pytest.skip("gives stages no LRs of their own")
+    stages, times = ("low", "middle", "high"), [i / 20 for i in range(21)]
+    rates = [[trick.rate(depth, stages, t) for depth in range(4)] for t in times]
+    assert rates == [[trick.rate(depth, stages, t) for depth in range(4)] for t in times]
+    for row in rates:
+        assert row == sorted(row), "the lower a stage, the less it learns"
+        assert row[0] >= 0 and 0 < row[-1] <= 1
+    off = adapter(slot, name)(**trick.OFF)
+    assert {off.rate(depth, stages, t) for depth in range(4) for t in times} == {1.0}
+
+
 @of_slot("combine")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_views_are_weighted_pictures_of_the_same_kind(slot: str, name: str, channels: int) -> None:

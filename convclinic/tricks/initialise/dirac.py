@@ -50,22 +50,19 @@ class Dirac:
     def apply(self, net: nn.Module, rng: torch.Generator, images: Tensor, gain: float) -> None:
         """Set weights in place; neither `images` nor `gain` is looked at.
 
-        Raises ConvclinicError when the net has no such convolution.
+        Raises ConvclinicError when the net has no such convolution, trainable or frozen.
         """
         convolutions = [
             module
             for module in net.modules()
-            if isinstance(module, nn.Conv2d)
-            and module.kernel_size == (3, 3)
-            and module.groups == 1
-            and module.weight.requires_grad
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.groups == 1
         ]
         if not convolutions:
             raise ConvclinicError(
-                "dirac needs trainable 3x3 convolutions, and this net has none",
+                "dirac needs 3x3 convolutions, and this net has none",
                 fix="use initialise=he, or another net",
             )
-        for module in convolutions:
+        for module in (each for each in convolutions if each.weight.requires_grad):
             # torch's default: sqrt(5) makes the uniform bound 1 / sqrt(fan_in)
             default = torch.empty(module.weight.shape, device=rng.device)
             nn.init.kaiming_uniform_(default, a=math.sqrt(5), generator=rng)

@@ -1,1 +1,1 @@
-"""Starting from what another net has learned."""
+"""Starting from what another net has learned, and keeping of it what is worth keeping."""

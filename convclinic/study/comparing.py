@@ -1,0 +1,249 @@
+"""Recipes that differ in one choice, each trained with several seeds for the same number of steps.
+
+What is finished is kept in `study.json`, with the wish it answers and the recipe that was planned for it: a
+study that was stopped goes on with the same recipe, however busy the machine is then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import t as student
+
+from convclinic import loop
+from convclinic.data.dataset import Dataset
+from convclinic.ground.errors import ConvclinicError, nearest
+from convclinic.ground.files import read_json, write_json
+from convclinic.ground.units import duration
+from convclinic.planning.planner import mean_step
+from convclinic.planning.speed import measure
+from convclinic.recipe import Recipe
+
+FORMAT = 2
+FILE = "study.json"
+FEWEST_STEPS = 50
+MEASURE_SECONDS = 2.0  # a contender, at most
+MARGIN = 0.05  # of the budget is left for what cannot be foreseen
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the recipes compared. Its seed, steps and evaluations are the study's, not its own."""
+
+    label: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Score:
+    """Images of each class, in the order of the classes, and how many of them were recognised."""
+
+    right: tuple[int, ...]
+    of: tuple[int, ...]
+
+    @property
+    def accuracy(self) -> float:
+        return sum(self.right) / max(1, sum(self.of))
+
+    @property
+    def recalls(self) -> tuple[float | None, ...]:
+        """Of each class, in [0, 1]; None for one without images."""
+        return tuple(r / n if n else None for r, n in zip(self.right, self.of, strict=True))
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall over the classes that occur.
+
+        >>> Score((90, 1, 0), (100, 2, 0)).balanced_accuracy
+        0.7
+        """
+        present = [recall for recall in self.recalls if recall is not None]
+        return statistics.fmean(present) if present else 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trained net: what it scores, single view, and the loss of its last steps on training batches."""
+
+    label: str
+    seed: int
+    validation: Score
+    test: Score
+    training_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Of n values, one a seed: their mean, standard deviation and Student's 95 % interval of the mean; None
+    where one value allows none."""
+
+    n: int
+    mean: float
+    spread: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A study as its folder holds it: the recipe all contenders come from, and the steps of every net."""
+
+    recipe: Recipe
+    steps: int
+    outcomes: tuple[Outcome, ...]
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Mean, spread and interval.
+
+    >>> found = mean_of([0.1, 0.2, 0.3])
+    >>> found.n, round(found.mean, 3), round(found.spread, 3), round(found.low, 3), round(found.high, 3)
+    (3, 0.2, 0.1, -0.048, 0.448)
+    """
+    n, mean = len(values), statistics.fmean(values)
+    if n < 2:
+        return Mean(n, mean)
+    spread = statistics.stdev(values)
+    half = float(student.ppf(0.975, n - 1)) * spread / n**0.5
+    return Mean(n, mean, spread, mean - half, mean + half)
+
+
+def choose(labels: Sequence[str], known: Sequence[str], what: str) -> tuple[str, ...]:
+    """The `known` labels that are asked for (their first word suffices), in their order; all where none is.
+
+    Raises ConvclinicError for one that is not known.
+    """
+    for label in labels:
+        if not any(_means(label, one) for one in known):
+            raise ConvclinicError(f"no {what} '{label}' in the comparison", fix=nearest(label, known))
+    return tuple(one for one in known if not labels or any(_means(label, one) for label in labels))
+
+
+def _means(asked: str, label: str) -> bool:
+    return asked.lower() in (label.lower(), label.lower().split()[0])
+
+
+def steps_within(
+    contenders: Sequence[Contender], data: Dataset, device: torch.device, n_seeds: int, seconds: float
+) -> int:
+    """How many steps every net can have, so that all of them together take `seconds`.
+
+    Raises ConvclinicError when that would be too few to tell anything.
+    """
+    begin = time.perf_counter()
+    per_step, closing = 0.0, 0.0
+    share = min(MEASURE_SECONDS, 0.02 * seconds / len(contenders))
+    for one in contenders:
+        speed = measure(one.recipe, data, device, share)
+        per_step += mean_step(one.recipe, speed)
+        closing += speed.start + speed.evaluate_image * (data.profile.n_test + data.profile.n_validation)
+    left = seconds * (1 - MARGIN) - (time.perf_counter() - begin) - n_seeds * closing
+    steps = int(left / (n_seeds * per_step))
+    if steps < FEWEST_STEPS:
+        need = (n_seeds * (FEWEST_STEPS * per_step + closing)) / (1 - MARGIN)
+        raise ConvclinicError(
+            f"{duration(seconds)} allow each of the {n_seeds * len(contenders)} nets {max(0, steps)} steps",
+            fix=f"give {duration(need * 1.1)}, fewer --seeds or --only some, or a smaller net",
+        )
+    return steps
+
+
+def find(folder: Path, wish: dict[str, Any]) -> Kept | None:
+    """What `folder` holds of the study of this `wish` (plain data), None where it holds none.
+
+    Raises ConvclinicError when it is another study.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    kept = read_json(path)
+    if kept.get("format") != FORMAT or kept["wish"] != wish:
+        raise ConvclinicError(f"{folder} holds a study of other settings", fix="give another --out")
+    outcomes = tuple(_outcome(row) for row in kept["outcomes"])
+    return Kept(Recipe.from_dict(kept["recipe"]), kept["steps"], outcomes)
+
+
+def keep(folder: Path, wish: dict[str, Any], kept: Kept) -> None:
+    """Write the study into `folder`."""
+    plain = {
+        "format": FORMAT,
+        "wish": wish,
+        "recipe": kept.recipe.to_dict(),
+        "steps": kept.steps,
+        "outcomes": [dataclasses.asdict(outcome) for outcome in kept.outcomes],
+    }
+    write_json(folder / FILE, plain)
+
+
+def _outcome(row: dict[str, Any]) -> Outcome:
+    def score(part: str) -> Score:
+        return Score(tuple(row[part]["right"]), tuple(row[part]["of"]))
+
+    values: dict[str, Any] = {**row, "validation": score("validation"), "test": score("test")}
+    return Outcome(**values)
+
+
+def compare(
+    contenders: Sequence[Contender],
+    divided: Callable[[int], Dataset],
+    device: torch.device,
+    n_seeds: int,
+    kept: Kept,
+    save: Callable[[Kept], None],
+) -> Iterator[tuple[Outcome, int, int]]:
+    """Train what `kept` lacks; yields each outcome with how many are done, and of how many.
+
+    `divided(seed)` is the data as that seed divides them; `save` is called after every net.
+    """
+    done = {(outcome.label, outcome.seed): outcome for outcome in kept.outcomes}
+    # seed by seed, so that a study stopped early is balanced
+    wanted = [(one, seed) for seed in range(n_seeds) for one in contenders]
+    for position, (one, seed) in enumerate(wanted, 1):
+        if (one.label, seed) not in done:
+            done[one.label, seed] = train(one, divided(seed), device, seed, kept.steps)
+            save(dataclasses.replace(kept, outcomes=tuple(done.values())))
+        yield done[one.label, seed], position, len(wanted)
+
+
+def train(one: Contender, data: Dataset, device: torch.device, seed: int, steps: int) -> Outcome:
+    """One net, from its first step to its scores: those of its last weights, so that no contender gains by
+    how its best ones would be chosen."""
+    begin = time.perf_counter()
+    run = dataclasses.replace(one.recipe.run, steps=steps, evaluate_every=steps, patience=0)
+    recipe = dataclasses.replace(one.recipe, seed=seed, run=run)
+    state = loop.start(recipe, data, device)
+    losses = [record.loss for record in loop.fit(recipe, data, state)]
+
+    def score(split: str) -> Score:
+        logits, labels = loop.split_logits(recipe, data, split, state.judged, state.fitted, device)
+        truth, hit = labels.numpy(), (logits.argmax(1) == labels).numpy()
+        k = len(data.classes)
+        right, of = np.bincount(truth[hit], minlength=k), np.bincount(truth, minlength=k)
+        return Score(tuple(right.tolist()), tuple(of.tolist()))
+
+    last = losses[-max(1, steps // 20) :]
+    seconds = time.perf_counter() - begin
+    return Outcome(one.label, seed, score("validation"), score("test"), statistics.fmean(last), seconds)
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of equally many cells as text, one column under the other.
+
+    >>> print(columns([("net", "error"), ("a", "0.1")]))
+    net  error
+    a    0.1
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,117 @@
+"""`fit` from somebody else's weights: a small net's file, made here, on small photos."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.files import read_json
+from convclinic.job import planning
+from convclinic.job.fitting import fit, plan, resume
+from convclinic.kinds import Layers
+from convclinic.models._weights import HubUnreachable
+from convclinic.models.backbone import Backbone
+from convclinic.planning.transfer import STRATEGIES
+from tests.job.making import photos
+
+QUICK = ("run.steps=4", "run.batch_size=8", "run.evaluate_every=2")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the names that others give them, and one beside it that says what it is."""
+    torch.manual_seed(0)
+    net = Backbone("resnet20").build(3, 4, Layers(lambda _: nn.ReLU()))
+    path = tmp_path_factory.mktemp("weights") / "mine.npz"
+    named = {net.origin(name): value.numpy() for name, value in net.state_dict().items()}
+    said = {"model": "resnet20", "side": 32, "multiple": 8}
+    path.with_name("mine.npz.json").write_text(json.dumps(said))
+    np.savez(path, **{str(name): value for name, value in named.items() if value.dtype == np.float32})
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photos(tmp_path_factory.mktemp("pictures") / "photos", per_class=24, side=40)
+
+
+def fitted(data: Path, weights: Path, out: Path, **options: object):
+    return fit(
+        data,
+        budget="8s",
+        out=out,
+        weights=weights,
+        settings=QUICK,
+        quiet=True,
+        **options,
+    )
+
+
+def test_the_strategy_is_measured_and_said_and_the_run_predicts_without_the_file(data, weights, tmp_path):
+    mine = tmp_path / "mine.npz"
+    for file in weights.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    run = fitted(data, mine, tmp_path / "run")
+    document = read_json(tmp_path / "run" / "recipe.json")
+    recipe = document["recipe"]
+    reasons = {reason["choice"]: reason for reason in document["reasons"]}
+    assert reasons["strategy"]["value"].split(" ")[0] in STRATEGIES
+    assert "data, " in reasons["strategy"]["value"]
+    assert "linear probe" in reasons["strategy"]["reason"]
+    if not reasons["strategy"]["value"].startswith("scratch"):
+        assert (recipe["net"]["name"], recipe["net"]["model"]) == ("backbone", "resnet20")
+        assert recipe["transfer"][0]["file"] == str(mine)
+        assert len(recipe["transfer"][0]["sha256"]) == 64
+        assert recipe["prepare"][0]["name"] == "given"
+    mine.unlink()
+    answers = run.predict([next(data.rglob("*.png"))])
+    assert len(answers) == 1
+    longer = resume(tmp_path / "run", extend="1s", quiet=True)
+    assert longer.metrics["steps"] > 4
+
+
+def test_scratch_is_what_there_is_without_weights(data, weights, tmp_path):
+    made, _ = plan(
+        data,
+        budget="20s",
+        weights=weights,
+        strategy="scratch",
+        settings=QUICK,
+        quiet=True,
+    )
+    assert made.recipe.transfer == ()
+    assert not isinstance(made.recipe.net, Backbone)
+
+
+def test_a_hub_that_cannot_be_reached_is_told_and_training_goes_from_scratch(data, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise HubUnreachable("no route to the hub", fix="give --weights FILE")
+
+    monkeypatch.setattr(planning, "load_backbone", fail)
+    fit(data, budget="8s", out=tmp_path / "run", backbone="timm:resnet18", settings=QUICK, quiet=True)
+    causes = {finding["cause"]: finding for finding in read_json(tmp_path / "run" / "findings.json")}
+    assert "no route to the hub" in causes["no_pretrained_weights"]["summary"]
+    assert read_json(tmp_path / "run" / "recipe.json")["recipe"]["transfer"] == []
+
+
+def test_what_makes_no_sense_is_refused(data, weights, tmp_path):
+    with pytest.raises(ConvclinicError, match="no file of weights"):
+        fitted(data, tmp_path / "none.npz", tmp_path / "a")
+    nameless = shutil.copy(weights, tmp_path / "nameless.npz")
+    with pytest.raises(ConvclinicError, match="does not say which net"):
+        fitted(data, nameless, tmp_path / "b")
+    with pytest.raises(ConvclinicError, match=r"no strategy 'linea'.*linear"):
+        fitted(data, weights, tmp_path / "c", strategy="linea")
+    with pytest.raises(ConvclinicError, match="--weights FILE or --backbone"):
+        fit(data, out=tmp_path / "d", strategy="linear", quiet=True)
+    _, path = plan(data, budget="8s", out=tmp_path / "r.json", settings=QUICK, quiet=True)
+    with pytest.raises(ConvclinicError, match="two different things"):
+        fitted(data, weights, tmp_path / "e", recipe=path)
+    assert not (tmp_path / "a").exists()
