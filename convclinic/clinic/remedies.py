@@ -25,7 +25,7 @@ LR_FACTORS = {
     "plateau": (0.3, 3.0),
     "loss_reduction": (0.01,),
 }
-AFRESH = ("net", "normalise", "activate", "prepare", "initialise")  # slots that need fresh weights
+AFRESH = ("net", "normalise", "activate", "prepare", "initialise", "transfer")  # these need fresh weights
 FIXED = ("data", "seed", "average", "combine")  # slots that no remedy may touch
 EDIT = re.compile(r"([a-z_]+)(?:\.[a-z_.]+)?=\S+")
 LESS = {"over_regularised": "regularise=()", "destructive_augmentation": "augment=()"}

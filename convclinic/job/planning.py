@@ -208,6 +208,7 @@ def _plan(
     begin = time.monotonic()
     mirror = mirror_test(data, wish.seed)
     probe_seconds = time.monotonic() - begin
+    balanced = not any(setting.startswith("balance") for setting in wish.settings)
     advice = None if loaded is None else _advice(wish, loaded, data, shape, folder)
     if loaded is not None and advice is not None and advice.strategy != "scratch":
         start = Start(
@@ -217,9 +218,11 @@ def _plan(
             loaded.source,
             loaded.net.stage_names,
         )
-        recipe, reasons = tuning.draft(data.profile, shape, hardware, mirror, advice, start, wish.seed)
+        recipe, reasons = tuning.draft(
+            data.profile, shape, hardware, mirror, advice, start, wish.seed, balanced
+        )
     elif wish.recipe is None:
-        recipe, reasons = planner.draft(data.profile, shape, hardware, mirror, wish.seed)
+        recipe, reasons = planner.draft(data.profile, shape, hardware, mirror, wish.seed, balanced)
     else:
         recipe, reasons = (
             wish.recipe,

@@ -300,8 +300,9 @@ def fit_into(net: nn.Module, weights: Weights) -> Matched:
     that the file must be of another net.
     """
     own = {name: value for name, value in net.state_dict().items() if not name.endswith(COUNTERS)}
-    wanted = {name: _origin(net, name) for name in own}
     file, how = weights.tensors, "by name"
+    # a file that this program wrote has the net's own names
+    wanted = {name: name if name in file else _origin(net, name) for name in own}
     names = {name: origin for name, origin in wanted.items() if origin is not None and origin in file}
     if len(names) < len([o for o in wanted.values() if o]) / 2:
         names, how = _by_order(own, wanted, file), "by order and shape"

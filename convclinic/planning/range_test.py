@@ -16,6 +16,7 @@ import torch
 from convclinic.data.dataset import Dataset
 from convclinic.loop import fit, start
 from convclinic.recipe import Recipe
+from convclinic.slots import name_of
 
 SPAN = 30.0  # the sweep covers the recipe's LR divided and multiplied by this
 BLOWN = 1.5  # a smoothed loss this many times the best has blown up
@@ -59,7 +60,9 @@ def range_test(
         patience=0,
         rescheduled=(),
     )
-    sweep = dataclasses.replace(recipe, run=run, schedule=(Sweep(SPAN),), average=None)
+    # what lets stages learn one after the other would make the sweep one of several nets
+    transfer = tuple(trick for trick in recipe.transfer if name_of(trick) not in ("head_first", "gradual"))
+    sweep = dataclasses.replace(recipe, run=run, schedule=(Sweep(SPAN),), average=None, transfer=transfer)
     factors: list[float] = []
     losses: list[float] = []
     for record in fit(sweep, data, start(sweep, data, device)):

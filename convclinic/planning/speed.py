@@ -16,6 +16,7 @@ from convclinic.model import bare_net, batches, forward
 from convclinic.recipe import Recipe
 
 FOREVER = 10**9
+ALMOST_DONE = 0.999  # of training
 FEW_IMAGES, MANY_IMAGES = 64, 1024  # of which evaluation is timed
 SLOW = 4.0  # times as long as they should take: then fewer steps are timed
 
@@ -64,7 +65,13 @@ def measure(recipe: Recipe, data: Dataset, device: torch.device, seconds: float)
 
 def _time_steps(recipe: Recipe, data: Dataset, state: State, size: tuple[int, int], seconds: float) -> float:
     run = dataclasses.replace(
-        recipe.run, steps=FOREVER, sizes=((0.0, *size),), evaluate_every=FOREVER, patience=0, rescheduled=()
+        recipe.run,
+        steps=FOREVER,
+        sizes=((0.0, *size),),
+        evaluate_every=FOREVER,
+        patience=0,
+        # stages that learn only later cost most then
+        rescheduled=((0, ALMOST_DONE, FOREVER),) if recipe.transfer else (),
     )
     times: list[float] = []
     last_time, last_step = time.perf_counter(), state.step

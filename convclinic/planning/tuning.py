@@ -13,12 +13,13 @@ from convclinic.data.dataset import Profile
 from convclinic.data.intake import Survey
 from convclinic.models._weights import Source
 from convclinic.models.backbone import Backbone
+from convclinic.planning import balance
 from convclinic.planning.hardware import Hardware
 from convclinic.planning.orientation import MirrorTest
 from convclinic.planning.planner import MIRROR_LIMIT, Reason, mirror_words
 from convclinic.planning.transfer import Advice
 from convclinic.recipe import Recipe
-from convclinic.slots import Input, Run
+from convclinic.slots import Input, Run, name_of
 from convclinic.tricks.activate.relu import ReLU
 from convclinic.tricks.augment.colour_jitter import ColourJitter
 from convclinic.tricks.augment.flip import Flip
@@ -85,8 +86,10 @@ def draft(
     advice: Advice,
     start: Start,
     seed: int,
+    balanced: bool = True,
 ) -> tuple[Recipe, tuple[Reason, ...]]:
-    """Every choice that does not depend on how long training may last."""
+    """Every choice that does not depend on how long training may last; `balanced` says whether a policy for
+    rare classes is among them."""
     flips = mirror.lost <= MIRROR_LIMIT
     colours = ColourJitter(0.2, 0.2, 0.2, 0.02) if shape.channels == 3 else ColourJitter(0.2, 0.2, 0.0, 0.0)
     cut = advice.stage if advice.strategy.startswith("early") else ""
@@ -129,7 +132,10 @@ def draft(
             f"{hardware.bfloat16_rate / 1e9:.0f} in bfloat16 here",
         ),
     )
-    return recipe, reasons
+    choice = balance.choose(profile.class_counts, profile.grouped)
+    named = ", ".join(name_of(trick) for trick in choice.policy) or "none"
+    reasons = (*reasons, Reason("balance", named, choice.reason))
+    return (balance.with_policy(recipe, choice.policy) if balanced else recipe), reasons
 
 
 def _held(advice: Advice, start: Start) -> tuple[object, ...]:

@@ -216,8 +216,16 @@ def test_what_did_not_fit_is_told():
     assert "not in the net" in matched.words()
 
 
+def test_a_backbones_own_names_are_known_too():
+    net, other = built("resnet20"), built("resnet20")
+    with torch.no_grad():
+        net.head.weight.add_(1)
+    assert fit_into(other, of(net.state_dict())).fresh == ()
+    torch.testing.assert_close(other.state_dict(), net.state_dict())
+
+
 def test_a_file_of_another_net_is_refused():
-    other = {name: value for name, value in built("squeezenet1_1").state_dict().items()}
+    other = built("squeezenet1_1").state_dict()
     with pytest.raises(ConvclinicError, match="another net"):
         fit_into(built("resnet18"), of(other))
 

@@ -144,7 +144,7 @@ def _finding(
         where=f"class {int(counts.argmin())} ({counts.min():.0f} images of {counts.sum():.0f})",
         evidence=(evidence,),
         ruled_out=("not_shuffled: all classes come in between",) if severity == "warning" else (),
-        remedies=("balance=class_weights", "weigh the loss by class, or visit rare classes more often"),
+        remedies=("balance=up_sampling", "visit rare classes more often, or weigh the loss by class"),
         step=signals.observed or signals.first.step,
         reference="Buda et al., 2018, arXiv:1710.05381",
         summary=text,
