@@ -19,6 +19,7 @@ from convclinic.planning.transfer import (
 )
 
 SURE = 0.01
+SIMILAR, DIFFERENT = MUCH["similar"], MUCH["different"]
 
 
 def evidence(n: int, last: float, earlier: float, control: float, **more) -> Evidence:
@@ -39,13 +40,14 @@ def evidence(n: int, last: float, earlier: float, control: float, **more) -> Evi
 @pytest.mark.parametrize(
     ("given", "cell", "strategy", "stage"),
     [
-        (evidence(10, 0.8, 0.7, 0.5), "little data, similar", "linear", "last"),
-        (evidence(10, 0.6, 0.7, 0.5), "little data, different", "early_linear", "middle"),
-        (evidence(10, 0.69, 0.7, 0.5), "little data, similar", "early_linear", "middle"),
-        (evidence(10, 0.5, 0.5, 0.5), "little data, different", "linear", "last"),
-        (evidence(MUCH, 0.8, 0.7, 0.5), "much data, similar", "last_stages", "last"),
-        (evidence(MUCH, 0.6, 0.7, 0.5), "much data, different", "all", "middle"),
-        (evidence(MUCH - 1, 0.8, 0.7, 0.5), "little data, similar", "linear", "last"),
+        (evidence(5, 0.8, 0.7, 0.5), "little data, similar", "linear", "last"),
+        (evidence(5, 0.6, 0.7, 0.5), "little data, different", "early_linear", "middle"),
+        (evidence(5, 0.69, 0.7, 0.5), "little data, similar", "early_linear", "middle"),
+        (evidence(5, 0.5, 0.5, 0.5), "little data, different", "linear", "last"),
+        (evidence(SIMILAR, 0.8, 0.7, 0.5), "much data, similar", "last_stages", "last"),
+        (evidence(DIFFERENT, 0.6, 0.7, 0.5), "much data, different", "all", "middle"),
+        (evidence(SIMILAR - 1, 0.8, 0.7, 0.5), "little data, similar", "linear", "last"),
+        (evidence(DIFFERENT - 1, 0.6, 0.7, 0.5), "little data, different", "early_linear", "middle"),
     ],
 )
 def test_each_cell_of_the_table_has_its_strategy(given, cell, strategy, stage):
@@ -55,7 +57,7 @@ def test_each_cell_of_the_table_has_its_strategy(given, cell, strategy, stage):
 
 
 def test_an_earlier_stage_must_be_better_by_more_than_chance():
-    better = evidence(10, 0.65, 0.7, 0.5)
+    better = evidence(5, 0.65, 0.7, 0.5)
     assert decide(better).strategy == "early_linear"
     unsure = dataclasses.replace(better, over_earlier=Difference(-0.02, 0.05))
     assert decide(unsure).strategy == "linear"
@@ -64,12 +66,12 @@ def test_an_earlier_stage_must_be_better_by_more_than_chance():
 
 
 def test_a_net_no_better_than_a_random_one_is_not_similar():
-    unsure = dataclasses.replace(evidence(10, 0.8, 0.7, 0.5), over_control=Difference(0.3, 0.4))
+    unsure = dataclasses.replace(evidence(5, 0.8, 0.7, 0.5), over_control=Difference(0.3, 0.4))
     assert decide(unsure).similarity == "different"
 
 
 def test_weights_worse_than_random_ones_are_left():
-    advice = decide(evidence(10, 0.5, 0.52, 0.8))
+    advice = decide(evidence(5, 0.5, 0.52, 0.8))
     assert advice.strategy == "scratch"
     assert "preprocessing" in " ".join(advice.reasons)
 
@@ -83,13 +85,13 @@ def test_a_short_budget_leaves_the_net_as_it_is():
 
 
 def test_an_svm_is_taken_where_it_is_clearly_better():
-    better = evidence(10, 0.6, 0.7, 0.5, svm=Difference(0.05, SURE))
+    better = evidence(5, 0.6, 0.7, 0.5, svm=Difference(0.05, SURE))
     assert decide(better).strategy == "early_svm"
     assert decide(dataclasses.replace(better, svm=Difference(0.015, 0.001))).strategy == "early_linear"
 
 
 def test_size_is_the_median_over_the_classes():
-    uneven = dataclasses.replace(evidence(10, 0.8, 0.7, 0.5), class_counts=(5000, 20, 10))
+    uneven = dataclasses.replace(evidence(5, 0.8, 0.7, 0.5), class_counts=(5000, 20, 10))
     assert uneven.images_per_class == 20
     assert decide(uneven).size == "little"
 
@@ -109,19 +111,19 @@ def test_batch_norm_adapts_only_where_that_was_measured_to_help(n, own, batch_no
 
 
 def test_the_reasons_name_what_was_measured():
-    words = " ".join(decide(evidence(10, 0.6, 0.7, 0.5)).reasons)
-    for part in ("10 training images per class", "60.0%", "50.0%", "70.0%", "middle", "300 training images"):
+    words = " ".join(decide(evidence(5, 0.6, 0.7, 0.5)).reasons)
+    for part in ("5 training images per class", "60.0%", "50.0%", "70.0%", "middle", "300 training images"):
         assert part in words
 
 
 def test_a_net_of_one_stage_can_be_judged():
-    one = evidence(10, 0.8, 0.7, 0.5)
+    one = evidence(5, 0.8, 0.7, 0.5)
     one = dataclasses.replace(one, pretrained=one.pretrained[-1:], over_earlier=None)
     assert (decide(one).strategy, decide(one).stage) == ("linear", "last")
 
 
 def test_the_user_overrules_the_advice_and_that_is_said():
-    advice = decide(evidence(10, 0.8, 0.7, 0.5))
+    advice = decide(evidence(5, 0.8, 0.7, 0.5))
     assert overruled(advice, "linear") == advice
     chosen = overruled(advice, "all")
     assert chosen.strategy == "all"
