@@ -2,7 +2,7 @@
 disk.
 
     features = extract(net, prepare, fitted, Part(data.images, train), net.stage_names, device, (193, 193))
-    features["features.18"]  # (n, c) float32
+    features["features18"]  # (n, c) float32
 
 All stages come from one forward pass, and images and maps are held one batch at a time. With a cache folder
 the vectors lie in memory-mapped .npy files under a name that follows from the weights, the preprocessing, the

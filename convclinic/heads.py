@@ -122,7 +122,6 @@ def fit_head(
     *,
     groups: Ints | None = None,
     seed: int = 0,
-    strengths: Sequence[float] | None = None,
 ) -> Head:
     """The head of this kind on features (n, c) and labels (n,), its regularisation chosen by
     cross-validation.
@@ -130,9 +129,7 @@ def fit_head(
     groups (n,): images of one group are never parted between folds. Raises ConvclinicError for an unknown
     kind, for fewer than two classes, and where the images are too few to hold any out.
     """
-    scores, strength = validate(
-        kind, features, labels, n_classes, groups=groups, seed=seed, strengths=strengths
-    )
+    scores, strength = validate(kind, features, labels, n_classes, groups=groups, seed=seed)
     weight, bias = _fitted(kind, features, labels, n_classes, strength)
     scale = _scale(scores)
     return Head(

@@ -50,9 +50,8 @@ def training_batches(batches: Sequence[Known], trained: int) -> list[bool]:
     >>> training_batches([new, np.arange(64) > 40, old, old], 640)
     [False, False, False, False]
     """
-    all_there = (
-        sum(int(batch.sum()) for batch in batches) >= ALL * trained
-    )  # then the set itself is among them
+    # where the pass has all of them, the training set itself is in it
+    all_there = sum(int(batch.sum()) for batch in batches) >= ALL * trained
     found = stretches(batches, inside=math.inf if all_there else INSIDE)
     fresh = any(stretch.compared and not stretch.repeats for stretch in found)
     own = [False] * len(batches)

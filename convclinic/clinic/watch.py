@@ -148,11 +148,9 @@ class Watch:
         self.training = bool(model.training) if self.training is None else self.training
 
     def _forward_ended(self, model: nn.Module, args: Any, output: Any) -> None:
-        if (
-            self.paused
-            or not torch.is_grad_enabled()
-            or not (self.step <= SPARSE_FROM or measured(self.step))
-        ):
+        if self.paused or not torch.is_grad_enabled():
+            return
+        if self.step > SPARSE_FROM and not measured(self.step):
             return  # a loop that forgets zero_grad forgets it from the start
         logits = first_tensor(output)
         if logits is not None and logits.requires_grad:

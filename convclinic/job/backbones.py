@@ -12,8 +12,9 @@ from torch import nn
 
 from convclinic.ground.errors import ConvclinicError
 from convclinic.kinds import Layers, State
+from convclinic.models._timm import TIMM
 from convclinic.models._weights import Matched, Source, Weights, fit_into, hub_weights, read_weights
-from convclinic.models.backbone import TIMM, Backbone
+from convclinic.models.backbone import Backbone
 from convclinic.tricks.prepare.given import Given
 
 OF_HUB = {"mobilenet_v2": "mobilenetv2_100"}  # what timm calls nets that are ours under another name

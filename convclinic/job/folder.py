@@ -10,8 +10,11 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from convclinic.ground.errors import ConvclinicError
-from convclinic.ground.files import explain, read_json
+from convclinic.ground.files import explain, read_csv, read_json
 from convclinic.recipe import refuse_newer
 
 try:
@@ -23,6 +26,7 @@ RECIPE, METRICS, FINDINGS = "recipe.json", "metrics.json", "findings.json"
 HISTORY, TIMINGS, MODEL = "history.jsonl", "timings.jsonl", "model.safetensors"
 PARTS = {"convclinic", "recipe", "hardware"}  # of recipe.json, without which nothing goes on
 CHECKPOINT, MISTAKES, REPORT = "checkpoint.safetensors", "mistakes.json", "report.html"
+SPLITS = "splits.csv"
 
 
 def new(out: Path | None, data: Path) -> Path:
@@ -55,6 +59,11 @@ def new(out: Path | None, data: Path) -> Path:
     except OSError as error:
         raise explain(error, out) from error
     return out
+
+
+def groups(folder: Path) -> NDArray[np.int64]:
+    """The group (n,) of each image of the data set: images of one group were not parted by the split."""
+    return np.array([int(row["group"]) for row in read_csv(folder / SPLITS)], np.int64)
 
 
 def existing(path: Path) -> Path:

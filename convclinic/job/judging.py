@@ -15,9 +15,9 @@ from convclinic.clinic.leaks import leakage_suspects
 from convclinic.data.dataset import Dataset
 from convclinic.evaluate import baselines, mistakes, split_logits, summarise, thumbnail
 from convclinic.ground import stats
-from convclinic.ground.files import read_csv, read_json, write_json
+from convclinic.ground.files import read_json, write_json
 from convclinic.job.display import Display
-from convclinic.job.folder import FINDINGS, MISTAKES
+from convclinic.job.folder import FINDINGS, MISTAKES, groups
 from convclinic.job.verdict import closing
 from convclinic.model import Model
 
@@ -71,8 +71,7 @@ def data_health(
     """What the net's probabilities (n, k) of the validation and then the test images say of their labels, and
     the suspected ones as rows with thumbnails. Findings are added to the run's findings.json."""
     positions = np.concatenate([data.indices("validation"), data.indices("test")])
-    groups = np.array([int(row["group"]) for row in read_csv(target / "splits.csv")], np.int64)
-    leaks = leakage_suspects(data.images, data.splits, groups)
+    leaks = leakage_suspects(data.images, data.splits, groups(target))
     names = [data.names[i] for i in positions.tolist()]
     health = examine(data.labels[positions], probabilities, data.classes, names, leaks)
     before = [row for row in read_json(target / FINDINGS) if row["where"] != WHERE]  # of a run now extended

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from convclinic.checks import Facts
@@ -16,8 +15,8 @@ from convclinic.data.dataset import Dataset, assemble
 from convclinic.data.intake import Survey, survey
 from convclinic.data.sources import Source
 from convclinic.ground.errors import ConvclinicError
-from convclinic.ground.files import read_csv
 from convclinic.ground.units import duration
+from convclinic.job import folder as place
 from convclinic.job.backbones import Loaded, load_backbone
 from convclinic.job.display import Display
 from convclinic.kinds import Finding
@@ -274,18 +273,12 @@ def _advice(wish: Wish, loaded: Loaded, data: Dataset, shape: Input, folder: Pat
         (shape.height, shape.width),
         seconds=PROBE_SHARE * (wish.budget or NO_BUDGET_SECONDS),
         seed=wish.seed,
-        groups=_groups(folder),
+        groups=place.groups(folder),
         budget=left,
         cache=folder / "cache",
     )
     advice = transfer.decide(evidence)
     return advice if wish.strategy is None else transfer.overruled(advice, wish.strategy)
-
-
-def _groups(folder: Path) -> np.ndarray:
-    """Numbers of the groups that may not be parted, image by image, as the split was made."""
-    names = [row["group"] for row in read_csv(folder / "splits.csv")]
-    return np.unique(names, return_inverse=True)[1]
 
 
 def _settings(wish: Wish) -> tuple[Reason, ...]:

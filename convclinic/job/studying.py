@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from convclinic.data.dataset import Dataset, assemble, reopen
 from convclinic.data.sources import open_source
 from convclinic.data.survey import survey
 from convclinic.ground import units
-from convclinic.ground.files import read_csv
 from convclinic.job import folder as place
 from convclinic.job.display import Display, Lines, Silent
 from convclinic.job.planning import operations
@@ -109,7 +107,7 @@ def study_balance(request: Request) -> Studied:
     names: see study.balance."""
 
     def divided(data: Dataset, folder: Path) -> Callable[[int], Dataset]:
-        groups = np.array([int(row["group"]) for row in read_csv(folder / "splits.csv")], np.int64)
+        groups = place.groups(folder)
         return lambda seed: balance.divided(data, groups, seed)
 
     def words(outcome: Outcome) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from convclinic.ground.errors import ConvclinicError, nearest
 from convclinic.models._staged import known_stage
 
+TIMM = "timm:"  # before the name of one of its nets, where a net of ours or a file could stand
 LAST = "final"  # what the net's own classifier would pool
 
 

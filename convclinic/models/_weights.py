@@ -5,17 +5,15 @@
     weights.source.mean                     # what the images must look like, for the features to be the same
 
 Files: safetensors, PyTorch's .pth .pt .th .bin (read with weights_only, so nothing in them is run), NumPy's
-.npz, ONNX (its initialisers; extra [onnx]). Names: a net's own, under any prefix; and those of timm for
-torchvision's nets and the other way round, which differ in spelling but not in order.
+.npz, ONNX (its initialisers; extra [onnx]). Names: a net's own, under any prefix; and others that stand in
+the same order, such as timm's for torchvision's MobileNetV2.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -23,22 +21,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from convclinic.ground.errors import ConvclinicError, nearest
-
-Tensors = dict[str, Tensor]
+from convclinic.models._timm import TIMM, import_timm
+from convclinic.models._weight_files import READERS, Tensors, without_prefix
 
 
 class HubUnreachable(ConvclinicError):
     """The net is known, and its weights could not be had."""
 
 
-WRAPPED = ("state_dict", "model", "model_state_dict", "net", "state_dict_ema")  # keys that hold the weights
-PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.", "net.")
 COUNTERS = "num_batches_tracked"  # of batch norm: no weight, and absent from many files
 
 
@@ -168,68 +163,7 @@ def read_weights(path: Path) -> Weights:
             f"{path}: {broken[0]} holds values that are no numbers", fix="download it again"
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Weights(stripped(tensors), _source(path, said), path.suffix.lower()[1:], digest, str(path))
-
-
-def _safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    with safe_open(path, framework="pt") as file:
-        said = dict(file.metadata() or {})
-        return {name: file.get_tensor(name) for name in file.keys()}, said  # noqa: SIM118 (not a mapping)
-
-
-def _torch(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ConvclinicError(
-            f"{path} holds more than tensors, and running what is in it would not be safe",
-            fix="save its state_dict() alone, or convert it to safetensors",
-        ) from error
-    for key in WRAPPED:
-        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
-            value = value[key]
-    if not isinstance(value, Mapping):
-        raise ConvclinicError(f"{path} holds a {type(value).__name__}, not a state_dict")
-    return {str(name): each for name, each in value.items() if isinstance(each, Tensor)}, {}
-
-
-def _npz(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}, {}
-
-
-def _onnx(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """The initialisers. Exporters give folded batch norms and matrices names of their own: see `fit_into`."""
-    try:
-        onnx: Any = importlib.import_module("onnx")
-        helper: Any = importlib.import_module("onnx.numpy_helper")
-    except ImportError as error:
-        raise ConvclinicError(
-            "ONNX files need the package onnx", fix="pip install 'convclinic[onnx]'"
-        ) from error
-    try:
-        graph = onnx.load(str(path)).graph
-    except Exception as error:  # protobuf's own kinds of error, which are not ours to name
-        raise ConvclinicError(
-            f"{path} is no ONNX file: {error}", fix="export or download it again"
-        ) from error
-    return {each.name: torch.from_numpy(np.array(helper.to_array(each))) for each in graph.initializer}, {}
-
-
-READERS: dict[str, Callable[[Path], tuple[Tensors, dict[str, Any]]]] = {
-    ".safetensors": _safetensors,
-    **dict.fromkeys((".pth", ".pt", ".th", ".bin", ".ckpt"), _torch),
-    ".npz": _npz,
-    ".onnx": _onnx,
-}
-
-
-def stripped(tensors: Tensors) -> Tensors:
-    """Without a prefix that all names share, such as `module.` of nn.DataParallel."""
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            return stripped({name[len(prefix) :]: value for name, value in tensors.items()})
-    return tensors
+    return Weights(without_prefix(tensors), _source(path, said), path.suffix.lower()[1:], digest, str(path))
 
 
 def _source(path: Path, said: Mapping[str, Any]) -> Source:
@@ -266,8 +200,6 @@ def hub_weights(name: str) -> Weights:
 
     Raises ConvclinicError where timm is missing, does not know the net, or there is no network.
     """
-    from convclinic.models._timm import import_timm  # an optional extra
-
     timm = import_timm()
     if not timm.is_model(name.partition(".")[0]):
         raise ConvclinicError(f"timm has no net '{name}'", fix=nearest(name, timm.list_models()))
@@ -283,11 +215,14 @@ def hub_weights(name: str) -> Weights:
         ) from error
     cfg = net.pretrained_cfg
     source = replace(
-        IMAGENET, **_told(cfg), model=f"timm:{name}", known=f"said by timm for {cfg.get('hf_hub_id') or name}"
+        IMAGENET,
+        **_told(cfg),
+        model=f"{TIMM}{name}",
+        known=f"said by timm for {cfg.get('hf_hub_id') or name}",
     )
     tensors = {key: value.float() for key, value in net.state_dict().items() if value.is_floating_point()}
     mark = hashlib.sha256(b"".join(v.numpy().tobytes() for v in tensors.values())).hexdigest()
-    return Weights(tensors, source, "hub", mark, f"hub:{name}")
+    return Weights(tensors, source, "hub", mark, f"{TIMM}{name}")
 
 
 @torch.no_grad()

@@ -23,13 +23,12 @@ from convclinic.ground.errors import ConvclinicError, nearest
 from convclinic.kinds import Layers
 from convclinic.models._layers import check_dropout
 from convclinic.models._staged import Stage, Staged
-from convclinic.models._timm import timm_staged
+from convclinic.models._timm import TIMM, timm_staged
 from convclinic.models.mobilenet_v2 import MobileNetV2
 from convclinic.models.resnet import BLOCKS, ResNet
 from convclinic.models.resnet_cifar import DEPTHS, ResNetCifar
 from convclinic.models.squeezenet import SqueezeNet
 
-TIMM = "timm:"
 MOBILENET_ENDS = (1, 3, 6, 10, 13, 16, 17, 18)  # blocks behind which a stage ends
 SQUEEZENET_ENDS = (1, 4, 7, 10, 12)
 Parts = tuple[list[Stage], str | None]

@@ -25,6 +25,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from convclinic.ground.errors import ConvclinicError, nearest
 
+# What `fit` makes of them is planning/tuning.py's; every head is trained there by gradient steps on augmented
+# images, also where it was an SVM that did best in the probe.
 STRATEGIES = {
     "linear": "a linear classifier on the features of the last stage",
     "early_linear": "a linear classifier on the features of an earlier stage",

@@ -16,10 +16,11 @@ from convclinic.ground.files import read_json
 from convclinic.job import planning
 from convclinic.job.fitting import fit, plan, resume
 from convclinic.kinds import Layers
+from convclinic.model import load as load_model
 from convclinic.models._weights import HubUnreachable
 from convclinic.models.backbone import Backbone
-from convclinic.planning.transfer import STRATEGIES
 from tests.job.making import photos
+from tests.peers import mend_torchvision
 
 QUICK = ("run.steps=4", "run.batch_size=8", "run.evaluate_every=2")
 
@@ -54,27 +55,52 @@ def fitted(data: Path, weights: Path, out: Path, **options: object):
     )
 
 
-def test_the_strategy_is_measured_and_said_and_the_run_predicts_without_the_file(data, weights, tmp_path):
+def test_the_strategy_is_said_and_the_run_predicts_without_the_file(data, weights, tmp_path):
     mine = tmp_path / "mine.npz"
     for file in weights.parent.iterdir():
         shutil.copy(file, tmp_path)
-    run = fitted(data, mine, tmp_path / "run")
+    run = fitted(data, mine, tmp_path / "run", strategy="all")
     document = read_json(tmp_path / "run" / "recipe.json")
     recipe = document["recipe"]
-    reasons = {reason["choice"]: reason for reason in document["reasons"]}
-    assert reasons["strategy"]["value"].split(" ")[0] in STRATEGIES
-    assert "data, " in reasons["strategy"]["value"]
-    assert "linear probe" in reasons["strategy"]["reason"]
-    if not reasons["strategy"]["value"].startswith("scratch"):
-        assert (recipe["net"]["name"], recipe["net"]["model"]) == ("backbone", "resnet20")
-        assert recipe["transfer"][0]["file"] == str(mine)
-        assert len(recipe["transfer"][0]["sha256"]) == 64
-        assert recipe["prepare"][0]["name"] == "given"
+    words = next(reason for reason in document["reasons"] if reason["choice"] == "strategy")
+    assert words["value"].startswith("all (")
+    assert "linear probe" in words["reason"]
+    assert (recipe["net"]["name"], recipe["net"]["model"]) == ("backbone", "resnet20")
+    assert recipe["transfer"][0]["file"] == str(mine)
+    assert len(recipe["transfer"][0]["sha256"]) == 64
+    assert recipe["prepare"][0]["name"] == "given"
     mine.unlink()
-    answers = run.predict([next(data.rglob("*.png"))])
-    assert len(answers) == 1
+    assert len(run.predict([next(data.rglob("*.png"))])) == 1
     longer = resume(tmp_path / "run", extend="1s", quiet=True)
     assert longer.metrics["steps"] > 4
+
+
+def test_the_hubs_weights_are_found_again_when_training_starts(data, tmp_path, monkeypatch):
+    """The recipe names them as what can be asked for once more, and the loaded net starts from them."""
+    mend_torchvision()
+    timm = pytest.importorskip("timm")
+    create = timm.create_model
+
+    def made(name: str, pretrained: bool = False, **options: object) -> nn.Module:
+        torch.manual_seed(5 if pretrained else 6)
+        return create(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", made)
+    fit(
+        data,
+        budget="8s",
+        out=tmp_path / "run",
+        backbone="timm:resnet10t",
+        strategy="linear",
+        settings=(*QUICK, "data.height=64", "data.width=64"),
+        quiet=True,
+    )
+    recipe = read_json(tmp_path / "run" / "recipe.json")["recipe"]
+    assert recipe["transfer"][0]["file"] == "timm:resnet10t"
+    trained = load_model(tmp_path / "run").net.state_dict()
+    for name, value in made("resnet10t", pretrained=True).state_dict().items():
+        if name.endswith("conv1.weight"):  # frozen by this strategy
+            assert torch.equal(trained[f"net.{name}"], value)
 
 
 def test_scratch_is_what_there_is_without_weights(data, weights, tmp_path):

@@ -23,9 +23,8 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from convclinic.ground.errors import ConvclinicError
+from convclinic.models._timm import TIMM
 from convclinic.models._weights import Matched, fit_into, hub_weights, read_weights
-
-HUB = "timm:"
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class Pretrained:
             raise ConvclinicError(
                 "pretrained names no file", fix="--set transfer.pretrained.file=FILE, or timm:NAME"
             )
-        hub = self.file.startswith(HUB)
-        weights = hub_weights(self.file[len(HUB) :]) if hub else read_weights(Path(self.file))
+        hub = self.file.startswith(TIMM)
+        weights = hub_weights(self.file[len(TIMM) :]) if hub else read_weights(Path(self.file))
         if self.sha256 and weights.sha256 != self.sha256:
             raise ConvclinicError(
                 f"{self.file} is not the file that the recipe was made with",
