@@ -35,7 +35,7 @@ def fingerprints(rows: NDArray[np.float32]) -> list[int]:
     """One for each row of pixels; 0 for an image of one colour, which says nothing.
 
     The bits of the numbers, times random odd numbers, summed modulo 2^64: every step of a training pays for
-    this, and it costs a tenth of a cryptographic hash.
+    this, and it costs a sixth of a cryptographic hash.
     """
     bits = np.ascontiguousarray(rows, np.float32).view(np.uint32).astype(np.uint64)
     factors = FACTORS[: bits.shape[1]]

@@ -262,7 +262,7 @@ def _plan(
 
 
 def _advice(wish: Wish, loaded: Loaded, data: Dataset, shape: Input, folder: Path) -> Advice:
-    """Where the data stand in the two-by-two table, measured within a tenth of the budget."""
+    """Where the data stand in the two-by-two table; measuring it is given less than a tenth of the budget."""
     left = wish.left()
     evidence = probing.measure(
         loaded.net,
