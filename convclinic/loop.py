@@ -37,6 +37,7 @@ from convclinic.tricks.augment._pipeline import augment
 from convclinic.tricks.balance._policies import class_terms, visits
 from convclinic.tricks.transfer import _fine_tuning as transfer
 
+FIT_BATCH = 64  # images a forward pass when a head is solved for
 FIT_CHUNK = 1000  # images a chunk when preprocessing is fitted
 INITIALISE_PIXELS = 2**22  # of training images that data-dependent initialisation sees, at most
 FETCH_EVERY = 16  # steps between fetches of scalars from an accelerator, where each fetch waits for it
@@ -101,19 +102,36 @@ def start(recipe: Recipe, data: Dataset, device: torch.device) -> State:
     net = net.to(device)
     count = max(64, min(2000, INITIALISE_PIXELS // (recipe.data.height * recipe.data.width)))
     shuffled = torch.randperm(len(train), generator=rng.generator(recipe.seed, "initialise"))
-    sample = train[shuffled[:count].numpy()]
-    images = augment(_batch(data, sample, device), (), _no_draws, final_size(recipe)).images
-    images = prepared(recipe.prepare, fitted, images)
+    images = _plain(recipe, data, fitted, train[shuffled[:count].numpy()], device)
     with transfer.kept(net, names):
         for trick in recipe.initialise:
             stream = rng.generator(recipe.seed, "initialise", name_of(trick))
             trick.apply(net, stream, images, recipe.activate.gain)
+    solving = transfer.solved_on(recipe.transfer, torch.from_numpy(data.labels[train]), recipe.seed)
+    if len(solving):
+        chosen = train[solving.numpy()]
+        parts = np.array_split(chosen, math.ceil(len(chosen) / FIT_BATCH))
+        transfer.solve_head(
+            recipe.transfer,
+            net,
+            (_plain(recipe, data, fitted, part, device) for part in parts),
+            torch.from_numpy(data.labels[chosen]),
+            recipe.seed,
+        )
     averaged = copy.deepcopy(net).requires_grad_(False) if recipe.average is not None else None
     optimizer = transfer.optimiser(recipe.optimise, recipe.transfer, net)
     reference = transfer.reference(recipe.transfer, net, names)
     return State(
         0, net, optimizer, averaged, fitted, augmentations, device, reference=reference, loaded=loaded
     )
+
+
+def _plain(
+    recipe: Recipe, data: Dataset, fitted: tuple[Fitted, ...], chosen: np.ndarray, device: torch.device
+) -> Tensor:
+    """Images ready for the net, not augmented."""
+    images = augment(_batch(data, chosen, device), (), _no_draws, final_size(recipe)).images
+    return prepared(recipe.prepare, fitted, images)
 
 
 def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:

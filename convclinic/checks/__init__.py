@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convclinic.checks import balance, clashes, images, nets, training, transfer
+from convclinic.checks import balance, clashes, images, nets, strengths, training, transfer
 from convclinic.checks.facts import Facts, Rule
 from convclinic.checks.nets import check_net
 from convclinic.checks.optimizers import check_optimizer
@@ -22,6 +22,7 @@ __all__ = ["RULES", "Facts", "check", "check_net", "check_optimizer"]
 
 RULES: tuple[Rule, ...] = (
     *training.RULES,
+    *strengths.RULES,
     *nets.RULES,
     *clashes.RULES,
     *transfer.RULES,

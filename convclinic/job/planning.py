@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from convclinic.checks import Facts
 from convclinic.data.dataset import Dataset, assemble
 from convclinic.data.intake import Survey, survey
 from convclinic.data.sources import Source
@@ -18,9 +17,9 @@ from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.units import duration
 from convclinic.job import folder as place
 from convclinic.job.backbones import Loaded, load_backbone
+from convclinic.job.checking import checked
 from convclinic.job.display import Display
 from convclinic.kinds import Finding
-from convclinic.model import bare_net
 from convclinic.models._weights import HubUnreachable
 from convclinic.models.compact import Compact
 from convclinic.planning import hardware as machine
@@ -298,11 +297,7 @@ def _say(findings: Sequence[Finding], display: Display) -> None:
 def _checked_recipe(wish: Wish, recipe: Recipe, data: Dataset, display: Display) -> list[Finding]:
     """What is wrong with the recipe for these data. Raises ConvclinicError where it cannot succeed, unless
     the user insists."""
-    profile = data.profile
-    counts = tuple(profile.class_counts.get(name, 0) for name in data.classes)
-    with torch.device("meta"):
-        net = bare_net(recipe, len(data.classes))
-    findings = recipe.check(Facts(data.classes, profile.gray, profile.n_train, counts, net))
+    findings = checked(recipe, data)
     hopeless = [finding for finding in findings if finding.severity == "critical"]
     if hopeless and not wish.force:
         first = hopeless[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +19,14 @@ from convclinic.history import Record
 from convclinic.job.display import Display
 from convclinic.kinds import Finding
 from convclinic.recipe import Recipe
+from convclinic.tricks.balance._policies import visits
 
 CLINIC = "clinic.json"
 MODES = ("off", "watch", "treat")
 EARLY = (10, 25, 50, 100)  # steps at which the clinic is asked beside every validation
 ALARMS = ("critical", "warning")
+NON_FINITE = "non_finite"
+SHOWN = 3  # images of a batch that are named on the screen; all stand in the run folder
 PREFLIGHT_STEPS = 200  # a run of fewer has no time for a fit to one batch
 
 
@@ -41,6 +46,7 @@ class Watcher:
         self.clinic = Clinic(state.net, state.optimizer, classes=len(data.classes), step=state.step)
         self.findings: list[Finding] = []
         self.said: set[str] = set()
+        self.broken: int | None = None  # the step of the first loss that is no number
         if state.step == 0:
             seen = loop.next_batch(recipe, data, state)
             state.net.train()
@@ -65,20 +71,30 @@ class Watcher:
                 val_loss=record.val_loss,
                 val_accuracy=record.val_accuracy,
             )
-        due = record.val_accuracy is not None or record.step in EARLY or record.loss != record.loss
+        if self.broken is None and not math.isfinite(record.loss):
+            self.broken = record.step
+        due = record.val_accuracy is not None or record.step in EARLY or not math.isfinite(record.loss)
         if due:
             self.ask()
         return due
 
     def ask(self) -> None:
         """Bring the findings up to date, in memory and in the run folder; say what is new and alarming."""
-        self.findings = self.clinic.findings()
+        self.findings = [self._with_images(finding) for finding in self.clinic.findings()]
         write_json(self.folder / CLINIC, [finding.to_dict() for finding in self.findings])
         for finding in self.alarms:
             if finding.cause not in self.said:
                 self.said.add(finding.cause)
                 advice = f" ({finding.remedies[0]})" if finding.remedies else ""
-                self.display.say(f"  clinic, {finding.severity}: {finding.summary}{advice}")
+                self.display.say(f"  clinic, {finding.severity}: {told(finding)}{advice}")
+
+    def _with_images(self, finding: Finding) -> Finding:
+        """With the files of the batch where the first value that is no number was met, if it tells of one."""
+        if self.broken is None or NON_FINITE not in (finding.cause, *(e.value for e in finding.evidence)):
+            return finding
+        names = batch_names(self.recipe, self.data, self.broken)
+        places = [int(place) for place in finding.examples if place.isdigit()]
+        return dataclasses.replace(finding, examples=tuple(names[k] for k in places) or names)
 
     @property
     def alarms(self) -> Sequence[Finding]:
@@ -91,3 +107,25 @@ class Watcher:
 
     def close(self) -> None:
         self.clinic.close()
+
+
+def told(finding: Finding) -> str:
+    """What is wrong, in words; of a value that is no number also the tensor, the step and the images."""
+    first = next((e for e in finding.evidence if e.value == NON_FINITE), None)
+    words = finding.summary + (f"; {first.expected}" if first else "")
+    if finding.examples and (first or finding.cause == NON_FINITE):
+        words += f"; images of that batch: {', '.join(finding.examples[:SHOWN])}"
+        words += f" and {len(finding.examples) - SHOWN} more" if len(finding.examples) > SHOWN else ""
+    return words
+
+
+def batch_names(recipe: Recipe, data: Dataset, step: int) -> tuple[str, ...]:
+    """The files of the images that update `step`, from 1, was given: an order is drawn by its name."""
+    train = data.indices("train")
+    labels = torch.from_numpy(data.labels[train])
+    length = len(visits(recipe.balance, labels, recipe.seed, 0, 0.0))
+    size = min(recipe.run.batch_size, length)
+    epoch, position = divmod(step - 1, length // size)
+    begun = recipe.progress(epoch * (length // size))
+    order = train[visits(recipe.balance, labels, recipe.seed, epoch, begun).numpy()]
+    return tuple(data.names[i] for i in order[position * size : (position + 1) * size].tolist())

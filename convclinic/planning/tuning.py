@@ -36,6 +36,7 @@ from convclinic.tricks.transfer.frozen_norm import FrozenNorm
 from convclinic.tricks.transfer.head_first import HeadFirst
 from convclinic.tricks.transfer.layer_decay import LayerDecay
 from convclinic.tricks.transfer.pretrained import Pretrained
+from convclinic.tricks.transfer.probed_head import ProbedHead
 
 SIDES = (96, 128, 160, 192, 224)  # pixels that are considered, as far as the weights take them
 ENLARGED = 3.0  # times that small images are enlarged at most: the weights know larger things
@@ -144,11 +145,12 @@ def _held(advice: Advice, start: Start) -> tuple[object, ...]:
     if advice.strategy == "freeze_then_tenth":
         return (HeadFirst(), *norms)
     if advice.strategy == "all":
-        return (LayerDecay(), *norms)
+        return (ProbedHead(), LayerDecay(), *norms)
     if advice.strategy == "last_stages":
         middle = start.stages[len(start.stages) // 2]
-        return (Freeze(until_stage=middle), LayerDecay(), *norms)
-    return (Freeze(until_stage=HEAD), FrozenNorm())
+        return (ProbedHead(), Freeze(until_stage=middle), LayerDecay(), *norms)
+    head = "svm" if advice.strategy == "early_svm" else "logistic"
+    return (ProbedHead(head=head), Freeze(until_stage=HEAD), FrozenNorm())
 
 
 def _growing(shape: Input, source: Source) -> tuple[tuple[float, int, int], ...]:

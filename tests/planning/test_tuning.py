@@ -36,11 +36,11 @@ def held(recipe: Recipe) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [
-        ("linear", {"Freeze", "FrozenNorm"}),
-        ("early_linear", {"Freeze", "FrozenNorm"}),
-        ("early_svm", {"Freeze", "FrozenNorm"}),
-        ("last_stages", {"Freeze", "FrozenNorm", "LayerDecay"}),
-        ("all", {"FrozenNorm", "LayerDecay"}),
+        ("linear", {"Freeze", "FrozenNorm", "ProbedHead"}),
+        ("early_linear", {"Freeze", "FrozenNorm", "ProbedHead"}),
+        ("early_svm", {"Freeze", "FrozenNorm", "ProbedHead"}),
+        ("last_stages", {"Freeze", "FrozenNorm", "LayerDecay", "ProbedHead"}),
+        ("all", {"FrozenNorm", "LayerDecay", "ProbedHead"}),
         ("freeze_then_tenth", {"FrozenNorm", "HeadFirst"}),
     ],
 )
@@ -61,6 +61,12 @@ def test_batch_norm_adapts_only_where_stages_learn_and_it_was_measured_to_help()
 def test_linear_trains_the_head_alone_and_last_stages_the_upper_half():
     assert held(drafted("linear")[0])["Freeze"].until_stage == HEAD
     assert held(drafted("last_stages")[0])["Freeze"].until_stage == "high"
+
+
+def test_the_head_begins_at_the_solution_that_did_best():
+    assert held(drafted("linear")[0])["ProbedHead"].head == "logistic"
+    assert held(drafted("early_svm", stage="middle")[0])["ProbedHead"].head == "svm"
+    assert held(drafted("all")[0])["ProbedHead"].head == "logistic"
 
 
 def test_an_earlier_stage_ends_the_net():

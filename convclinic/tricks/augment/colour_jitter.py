@@ -74,6 +74,12 @@ class ColourJitter:
     slot: ClassVar[str] = "augment"
     kind: ClassVar[Literal["colour"]] = "colour"
     OFF: ClassVar[dict[str, object]] = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {
+        "brightness": (0.0, 0.9),
+        "contrast": (0.0, 0.9),
+        "saturation": (0.0, 0.9),
+        "hue": (0.0, 0.3),
+    }
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2

@@ -55,6 +55,7 @@ class Cutout:
     slot: ClassVar[str] = "augment"
     kind: ClassVar[Literal["pixels"]] = "pixels"
     OFF: ClassVar[dict[str, object]] = {"size": 0.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"size": (0.0, 0.75)}
     size: float = 0.25
     fill: str = "mean"
 

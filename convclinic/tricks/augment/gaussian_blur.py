@@ -69,6 +69,7 @@ class GaussianBlur:
     slot: ClassVar[str] = "augment"
     kind: ClassVar[Literal["pixels"]] = "pixels"
     OFF: ClassVar[dict[str, object]] = {"p": 0.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (0.0, 4)}
     p: float = 0.5
     sigma: tuple[float, float] = (0.1, 2.0)
 

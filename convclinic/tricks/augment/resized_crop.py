@@ -68,6 +68,7 @@ class ResizedCrop:
     kind: ClassVar[Literal["geometry"]] = "geometry"
     reframes: ClassVar[bool] = True  # its output has the net's size, and later tricks count in its pixels
     OFF: ClassVar[dict[str, object]] = {"area_low": 1.0, "area_high": 1.0, "aspect_max": 1.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"area_high": (0.25, 1.0), "area_low": (0.04, 1.0)}
     area_low: float = 0.35
     area_high: float = 1.0
     aspect_max: float = 4 / 3

@@ -53,6 +53,7 @@ def apply(
 class Mixup:
     slot: ClassVar[str] = "mix"
     OFF: ClassVar[dict[str, object]] = {"alpha": 0.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"alpha": (0.0, 8)}
     alpha: float = 0.2
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from convclinic.tricks.optimise._groups import check_positive, check_range, deca
 @dataclass(frozen=True)
 class AdamW:
     slot: ClassVar[str] = "optimise"
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"beta1": (0.0, 0.99), "weight_decay": (0.0, 1.0)}
     lr: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999

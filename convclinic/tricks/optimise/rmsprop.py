@@ -30,6 +30,7 @@ from convclinic.tricks.optimise._groups import check_positive, check_range, deca
 @dataclass(frozen=True)
 class RMSProp:
     slot: ClassVar[str] = "optimise"
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"momentum": (0.0, 0.995), "weight_decay": (0.0, 0.01)}
     lr: float = 1e-3
     rho: float = 0.9
     eps: float = 1e-8

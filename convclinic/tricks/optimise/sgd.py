@@ -29,6 +29,7 @@ from convclinic.tricks.optimise._groups import check_range, decayed
 @dataclass(frozen=True)
 class SGD:
     slot: ClassVar[str] = "optimise"
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"momentum": (0.0, 0.995), "weight_decay": (0.0, 0.01)}
     lr: float = 0.1
     momentum: float = 0.9
     nesterov: bool = True

@@ -38,6 +38,7 @@ class Dropout:
     slot: ClassVar[str] = "regularise"
     kind: ClassVar[Literal["noise"]] = "noise"
     OFF: ClassVar[dict[str, object]] = {"p": 0.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"p": (0.0, 0.8)}
     p: float = 0.5
 
     def __post_init__(self) -> None:

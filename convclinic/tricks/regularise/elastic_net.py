@@ -44,6 +44,7 @@ class ElasticNet:
     slot: ClassVar[str] = "regularise"
     kind: ClassVar[Literal["projection"]] = "projection"
     OFF: ClassVar[dict[str, object]] = {"l1": 0.0, "l2": 0.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"l1": (0.0, 0.001), "l2": (0.0, 0.01)}
     l1: float = 1e-5
     l2: float = 2.5e-4
     everything: bool = False

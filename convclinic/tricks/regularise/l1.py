@@ -51,6 +51,7 @@ class L1:
     slot: ClassVar[str] = "regularise"
     kind: ClassVar[Literal["projection"]] = "projection"
     OFF: ClassVar[dict[str, object]] = {"strength": 0.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"strength": (0.0, 0.001)}
     strength: float = 1e-5
     everything: bool = False
 

@@ -56,6 +56,7 @@ class L2:
     slot: ClassVar[str] = "regularise"
     kind: ClassVar[Literal["penalty"]] = "penalty"
     OFF: ClassVar[dict[str, object]] = {"strength": 0.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"strength": (0.0, 0.01)}
     strength: float = 5e-4
     everything: bool = False
 

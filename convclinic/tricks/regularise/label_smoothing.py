@@ -35,6 +35,7 @@ class LabelSmoothing:
     slot: ClassVar[str] = "regularise"
     kind: ClassVar[Literal["targets"]] = "targets"
     OFF: ClassVar[dict[str, object]] = {"smoothing": 0.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"smoothing": (0.0, 0.3)}
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:

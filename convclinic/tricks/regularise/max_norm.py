@@ -48,6 +48,7 @@ def max_norm(weight: Float[Tensor, "*shape"], c: float) -> Float[Tensor, "*shape
 class MaxNorm:
     slot: ClassVar[str] = "regularise"
     kind: ClassVar[Literal["projection"]] = "projection"
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"c": (1.0, math.inf)}
     c: float = 3.0
     everything: bool = False
 

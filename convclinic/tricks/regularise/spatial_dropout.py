@@ -31,6 +31,7 @@ class SpatialDropout:
     slot: ClassVar[str] = "regularise"
     kind: ClassVar[Literal["noise"]] = "noise"
     OFF: ClassVar[dict[str, object]] = {"p": 0.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"p": (0.0, 0.5)}
     p: float = 0.1
 
     def __post_init__(self) -> None:

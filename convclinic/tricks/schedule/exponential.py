@@ -31,6 +31,7 @@ def exponential(progress: float, final: float) -> float:
 class Exponential:
     slot: ClassVar[str] = "schedule"
     OFF: ClassVar[dict[str, object]] = {"final": 1.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"final": (1e-5, 1.0)}
     final: float = 0.01
 
     def __post_init__(self) -> None:

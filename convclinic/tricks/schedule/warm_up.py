@@ -36,6 +36,7 @@ def warm_up(progress: float, share: float, start: float) -> float:
 class WarmUp:
     slot: ClassVar[str] = "schedule"
     OFF: ClassVar[dict[str, object]] = {"start": 1.0}
+    USUAL: ClassVar[dict[str, tuple[float, float]]] = {"share": (0.0, 0.5)}
     share: float = 0.05
     start: float = 0.1
 

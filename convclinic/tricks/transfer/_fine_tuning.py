@@ -7,13 +7,14 @@ follows from the progress alone, so a resume has nothing to remember.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from convclinic.ground import rng
 from convclinic.ground.errors import ConvclinicError
 from convclinic.kinds import State
 from convclinic.models._weights import Matched
@@ -42,6 +43,32 @@ def kept(net: nn.Module, names: Collection[str]) -> Generator[None]:
         for p, (value, wanted) in zip(held, before, strict=True):
             p.detach().copy_(value)
             p.requires_grad_(wanted)
+
+
+def solved_on(tricks: Sequence[Any], labels: Tensor, seed: int) -> Tensor:
+    """Positions among the training images, with labels (n,), of those on which the head is solved for."""
+    shuffled = torch.randperm(len(labels), generator=rng.generator(seed, "probed_head"))
+    most = max((trick.images for trick in _of_kind(tricks, "head")), default=0)
+    return shuffled[_in_proportion(labels[shuffled], most)]
+
+
+def solve_head(
+    tricks: Sequence[Any], net: nn.Module, batches: Iterable[Tensor], labels: Tensor, seed: int
+) -> None:
+    """Set the head by its solution on batches ready for the net, where a trick wants it."""
+    for trick in _of_kind(tricks, "head"):
+        trick.solve(net, batches, labels, seed)
+
+
+def _in_proportion(labels: Tensor, most: int) -> Tensor:
+    """Positions of the first images of each class, in proportion, two of each or more if there are."""
+    share = min(1.0, most / max(1, len(labels)))
+    counts = torch.bincount(labels)
+    place = torch.empty_like(labels)
+    for label in range(len(counts)):
+        place[labels == label] = torch.arange(int(counts[label]))
+    wanted = (share * counts).ceil().clamp(min=2 if most else 0)
+    return (place < wanted[labels]).nonzero()[:, 0]
 
 
 def reference(tricks: Sequence[Any], net: nn.Module, names: Collection[str]) -> State:
