@@ -61,7 +61,9 @@ class State:
     fitted is what each trick of `recipe.prepare` learnt from the training split, augment the recipe's
     augmentations with what they learnt from it, watch the memory of a schedule that reacts, reference the
     pretrained weights by name where training is to stay near them. seen is the latest step's batch, loaded
-    what a file of weights filled at the start, for whoever examines them; no resume needs either.
+    what a file of weights filled at the start, for whoever examines them; no resume needs either. best are
+    the weights of best_step, whose validation accuracy, balanced where rare classes have a policy, was
+    best_accuracy.
     """
 
     step: int
@@ -310,15 +312,17 @@ def _evaluate(recipe: Recipe, data: Dataset, state: State, record: Record) -> Re
     accuracy = float((predictions == labels).float().mean())
     matrix = confusion(labels.numpy(), predictions.numpy(), len(data.classes))
     loss = float(F.cross_entropy(logits, labels))
-    if accuracy >= state.best_accuracy and math.isfinite(loss):  # of equals the later: it trained longer
+    # a policy for rare classes gives up images of the frequent ones: plain accuracy would undo it
+    score = balanced_accuracy(matrix) if recipe.balance else accuracy
+    if score >= state.best_accuracy and math.isfinite(loss):  # of equals the later: it trained longer
         state.best = {name: value.clone() for name, value in state.judged.state_dict().items()}
-        state.stalled = 0 if accuracy > state.best_accuracy else state.stalled + 1
-        state.best_accuracy, state.best_step = accuracy, state.step
+        state.stalled = 0 if score > state.best_accuracy else state.stalled + 1
+        state.best_accuracy, state.best_step = score, state.step
     else:
         state.stalled += 1
     for trick in recipe.schedule:
         if hasattr(trick, "observe"):
-            state.watch = trick.observe(state.watch, accuracy)
+            state.watch = trick.observe(state.watch, score)
     total, count = state.running
     state.running = (0.0, 0)
     return dataclasses.replace(

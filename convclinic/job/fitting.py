@@ -28,7 +28,7 @@ from convclinic.job.display import Display, Lines, Silent
 from convclinic.job.judging import judge
 from convclinic.job.planning import Planned, Wish, make_plan
 from convclinic.job.run import Run
-from convclinic.job.training import Pace, freeze, train
+from convclinic.job.training import Pace, broken_down, freeze, train
 from convclinic.job.watching import check_mode
 from convclinic.kinds import Finding
 from convclinic.model import Model
@@ -252,7 +252,7 @@ def _finish(
     display.stage("train")
     with _timed(target, "train"):
         recipe, state = train(recipe, data, target, device, display, pace, clinic)
-    _refuse_broken(state, target)
+    _refuse_broken(state, target, clinic)
     display.stage("evaluate")
     with _timed(target, "evaluate"):
         net = state.judged
@@ -289,14 +289,11 @@ def _finish(
     return Run(target, device)
 
 
-def _refuse_broken(state: loop.State, target: Path) -> None:
+def _refuse_broken(state: loop.State, target: Path, clinic: str) -> None:
     """Raise ConvclinicError where training never reached a validation with a net that gives numbers."""
     broken = any(not bool(torch.isfinite(p.detach()).all()) for p in state.judged.parameters())
     if state.best is None and broken:
-        raise ConvclinicError(
-            f"training broke down: the weights are no numbers any more; {target} holds its history",
-            fix="train again with a lower LR, --set optimise.lr=..., or let the clinic act: --clinic treat",
-        )
+        raise broken_down("the weights are no numbers any more", target, clinic)
 
 
 def peak_memory() -> int:

@@ -119,7 +119,7 @@ def train(
                 doctor.follow(recipe, state)
             meter.last = time.monotonic()
     if doctor.lost:  # the last checkpoint is the better one
-        _tell_loss(doctor.lost, state, folder, display)
+        _tell_loss(doctor.lost, state, folder, display, clinic)
         return recipe, state
     recipe, state = doctor.settled(recipe, state)
     saving.save(state, recipe, checkpoint)
@@ -141,13 +141,18 @@ def _taken_up(
     return recipe, loop.start(recipe, data, device)
 
 
-def _tell_loss(why: str, state: loop.State, folder: Path, display: Display) -> None:
+def broken_down(why: str, folder: Path, clinic: str) -> ConvclinicError:
+    """What is raised where training ends without a net that gives numbers. clinic: the mode it had."""
+    fix = "train again with a lower LR, --set optimise.lr=..."
+    if clinic != "treat":
+        fix += ", or let the clinic act: --clinic treat"
+    return ConvclinicError(f"training broke down: {why}; {folder} holds its history", fix=fix)
+
+
+def _tell_loss(why: str, state: loop.State, folder: Path, display: Display, clinic: str) -> None:
     """Raise ConvclinicError where no validation came before the weights became no numbers."""
     if state.best is None:
-        raise ConvclinicError(
-            f"training broke down: {why}; {folder} holds its history",
-            fix="train again with a lower LR, --set optimise.lr=..., or let the clinic act: --clinic treat",
-        )
+        raise broken_down(why, folder, clinic)
     display.say(f"  training broke down: {why}; the weights of step {state.best_step} are taken")
 
 

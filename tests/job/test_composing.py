@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import torch.nn.functional as F
 from making import TINY
 
 from convclinic import loop
@@ -169,3 +170,21 @@ def test_a_model_trained_with_everything_predicts_from_its_file(bars: Path, tmp_
     images = reopen(run.path).images([0, 1, 2])
     assert model.logits(images).shape == (3, 2)
     assert (run.path / "report.html").exists()
+
+
+def test_with_a_policy_for_rare_classes_the_best_weights_are_the_best_balanced_ones(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = torch.tensor([0] * 8 + [1] * 2)
+    always_frequent = F.one_hot(torch.zeros(10, dtype=torch.long), 2).float()  # plain 0.8, balanced 0.5
+    often_rare = F.one_hot(torch.tensor([0] * 5 + [1] * 5), 2).float()  # plain 0.7, balanced 0.8125
+    best: dict[str, tuple[int, float]] = {}
+    for name, policy in (("none", ()), ("up_sampling", (UpSampling(),))):
+        answers = iter((always_frequent, often_rare))
+        monkeypatch.setattr(loop, "split_logits", lambda *a, answers=answers: (next(answers), labels))
+        recipe = small(data, balance=policy, run=Run(steps=2, batch_size=8, evaluate_every=1))
+        state = loop.start(recipe, data, CPU)
+        list(loop.fit(recipe, data, state))
+        best[name] = state.best_step, state.best_accuracy
+    assert best["none"] == (1, pytest.approx(0.8))
+    assert best["up_sampling"] == (2, pytest.approx(0.8125))

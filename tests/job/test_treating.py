@@ -402,6 +402,12 @@ def test_a_net_that_is_no_numbers_is_no_result(bars: Path, tmp_path: Path) -> No
         fit(bars, out=tmp_path, quiet=True, settings=(*TINY, *HOT), clinic="off", force=True)
 
 
+def test_a_run_that_was_treated_in_vain_is_not_told_to_be_treated(tmp_path: Path) -> None:
+    assert "--clinic treat" in (training.broken_down("it burst", tmp_path, "watch").fix or "")
+    error = training.broken_down("it burst", tmp_path, "treat")
+    assert "it burst" in str(error) and "--clinic" not in (error.fix or "")
+
+
 def test_an_unknown_mode_is_refused(bars: Path, tmp_path: Path) -> None:
     with pytest.raises(ConvclinicError, match="no clinic mode 'heal'"):
         fit(bars, out=tmp_path / "run", quiet=True, clinic="heal")

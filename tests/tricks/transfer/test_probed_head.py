@@ -47,7 +47,10 @@ def test_a_class_without_images_can_still_be_learnt():
     images, labels = coloured()
     ProbedHead().solve(net, [images], labels, seed=0)
     bias = net.head.bias.detach()
-    assert float(bias[3]) == pytest.approx(float(bias.max()) - LOWEST, abs=1e-3) and net.head.weight[3].abs().max() == 0
+    assert (
+        float(bias[3]) == pytest.approx(float(bias.max()) - LOWEST, abs=1e-3)
+        and net.head.weight[3].abs().max() == 0
+    )
 
 
 def test_images_are_drawn_in_proportion_and_no_class_is_left_out():
