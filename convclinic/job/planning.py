@@ -241,7 +241,8 @@ def _plan(
         )
         reasons += (reason,)
     speed = measure_speed(recipe, data, wish.device, share)
-    closing = _closing_seconds(data, speed, probe_seconds)
+    recipe, solving = planner.affordable_head(recipe, data.profile, speed, budget)
+    closing = _closing_seconds(data, speed, probe_seconds) + solving
     recipe, lr_reason = _choose_lr(wish, recipe, data, speed, budget)
     seconds = wish.left()
     if seconds is None:
@@ -326,6 +327,9 @@ def _choose_lr(
 ) -> tuple[Recipe, Reason]:
     if any(s.startswith("optimise") for s in wish.settings) or wish.recipe is not None:
         return recipe, Reason("lr", f"{recipe.optimise.lr:.3g}", "given by the user")
+    if any(trick.kind == "load" for trick in recipe.transfer):
+        words = "usual for pretrained weights; from a solution a range test would only see the loss rise"
+        return recipe, Reason("lr", f"{recipe.optimise.lr:.3g}", words)
     batch = min(recipe.run.batch_size, 128, data.profile.n_train)
     first = next(iter(speed.step.values())) * batch / min(recipe.run.batch_size, data.profile.n_train)
     steps = min(RANGE_STEPS[1], int(RANGE_SHARE * budget / first))

@@ -55,6 +55,7 @@ FEWEST_EPOCHS = {"fast": 4.0, "compact": 40.0}  # a wider net or larger images m
 MIRROR_LIMIT = 0.4  # share of a probe's skill lost on mirrored images above which flips are left out
 MARGIN = 0.03  # of the budget, against the unforeseen
 EVALUATION_SHARE = 0.04  # of the training time at most goes to validation
+SOLVING, SOLVING_SHARE = 1.6, 0.06  # forward passes that an image costs a head's solution; of the budget
 LEAST_STEPS = 20
 EFFICIENCY = 0.8  # of one convolution's rate is what whole training steps were seen to reach
 
@@ -299,6 +300,20 @@ def with_lr(recipe: Recipe, result: RangeResult | None) -> tuple[Recipe, Reason]
         recipe = dataclasses.replace(recipe, optimise=optimise)
         return recipe, Reason("lr", f"{optimise.lr:.3g}", words + "; lowered to a quarter of that")
     return recipe, Reason("lr", f"{lr:.3g}", words + "; the net's own LR is kept")
+
+
+def affordable_head(recipe: Recipe, profile: Profile, speed: Speed, budget: float) -> tuple[Recipe, float]:
+    """The recipe with as many images for its head's solution as a share of the budget (s) has room for, and
+    the seconds that they take; 0 where no head is solved for."""
+    each = SOLVING * speed.evaluate_image
+    transfer = tuple(
+        dataclasses.replace(trick, images=max(2, min(trick.images, int(SOLVING_SHARE * budget / each))))
+        if trick.kind == "head"
+        else trick
+        for trick in recipe.transfer
+    )
+    images = max((trick.images for trick in transfer if trick.kind == "head"), default=0)
+    return dataclasses.replace(recipe, transfer=transfer), each * min(images, profile.n_train)
 
 
 def mean_step(recipe: Recipe, speed: Speed) -> float:

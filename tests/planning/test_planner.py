@@ -16,13 +16,25 @@ from convclinic.models.compact import Compact
 from convclinic.models.fast import Fast
 from convclinic.planning.hardware import Hardware
 from convclinic.planning.orientation import MirrorTest
-from convclinic.planning.planner import Reason, choose_input, choose_width, draft, finish, mean_step, with_lr
+from convclinic.planning.planner import (
+    SOLVING,
+    SOLVING_SHARE,
+    Reason,
+    affordable_head,
+    choose_input,
+    choose_width,
+    draft,
+    finish,
+    mean_step,
+    with_lr,
+)
 from convclinic.planning.range_test import RangeResult
 from convclinic.planning.speed import Speed
 from convclinic.recipe import Recipe
 from convclinic.slots import Input, Run
 from convclinic.tricks.optimise.muon import Muon
 from convclinic.tricks.optimise.sgd import SGD
+from convclinic.tricks.transfer.probed_head import ProbedHead
 
 MACHINE = Hardware("cpu", "made up", 2, 8 * 10**9, 1e11, 1e10)
 EITHER_WAY = MirrorTest(100, 0.8, 0.79, 0.1)
@@ -344,3 +356,15 @@ def test_a_nearer_edge_lowers_the_lr_more():
     ]
     assert rates == sorted(rates)
     assert rates[0] < rates[-1] <= Recipe().optimise.lr
+
+
+def test_a_head_is_solved_for_on_as_many_images_as_the_budget_has_room_for():
+    recipe = Recipe(transfer=(ProbedHead(images=2000),))
+    speed = Speed({(32, 32): 1.0}, 0.01, 0.02, 0.0)
+    many = profile(n_train=5000)
+    same, seconds = affordable_head(recipe, many, speed, budget=600.0)
+    assert same == recipe and seconds == pytest.approx(2000 * 0.01 * SOLVING)
+    less, seconds = affordable_head(recipe, many, speed, budget=100.0)
+    assert less.transfer[0].images == int(SOLVING_SHARE * 100 / (0.01 * SOLVING))
+    assert seconds <= SOLVING_SHARE * 100
+    assert affordable_head(Recipe(), many, speed, budget=100.0) == (Recipe(), 0.0)
