@@ -10,13 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from convclinic.data.dataset import Dataset
 from convclinic.ground.errors import ConvclinicError
-from convclinic.kinds import Layers, State
+from convclinic.kinds import Evidence, Finding, Layers, State
+from convclinic.model import to_tensor
+from convclinic.models._source_check import check_source
 from convclinic.models._timm import TIMM
 from convclinic.models._weights import Matched, Source, Weights, fit_into, hub_weights, read_weights
 from convclinic.models.backbone import Backbone
 from convclinic.tricks.prepare.given import Given
 
+CHECKED_IMAGES = 48  # that are shown to the net to see whether it knows such pixels
 OF_HUB = {"mobilenet_v2": "mobilenetv2_100"}  # what timm calls nets that are ours under another name
 
 
@@ -84,3 +88,31 @@ def load_backbone(
 def _of_hub(backbone: str) -> Weights:
     name = backbone.removeprefix(TIMM)
     return hub_weights(OF_HUB.get(name, name))
+
+
+def wrong_pixels(loaded: Loaded, data: Dataset, device: torch.device) -> tuple[Finding, ...]:
+    """A warning where the weights' own memory of their images speaks for another preprocessing."""
+    few = data.indices("train")
+    few = few[:: max(1, len(few) // CHECKED_IMAGES)][:CHECKED_IMAGES]
+    images = to_tensor(data.images(few)).to(device).float() / 255
+    checked = None if loaded.matched.folded else check_source(loaded.net.to(device), loaded.source, images)
+    if checked is None or not checked.doubtful:
+        return ()
+    return (
+        Finding(
+            "preprocessing_of_the_weights",
+            "warning",
+            confidence=0.8,
+            where="transfer.pretrained",
+            summary=checked.words(),
+            evidence=(
+                Evidence(
+                    "deviations off at the first batch norm",
+                    round(checked.own, 2),
+                    f"{checked.others[checked.best]:.2f}, as with {checked.best}",
+                ),
+            ),
+            remedies=("write mean, std and order into a .json of the file's name beside it",),
+            reference="docs/using.md",
+        ),
+    )

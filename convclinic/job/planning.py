@@ -16,7 +16,7 @@ from convclinic.data.sources import Source
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.units import duration
 from convclinic.job import folder as place
-from convclinic.job.backbones import Loaded, load_backbone
+from convclinic.job.backbones import Loaded, load_backbone, wrong_pixels
 from convclinic.job.checking import checked
 from convclinic.job.display import Display
 from convclinic.kinds import Finding
@@ -232,6 +232,10 @@ def _plan(
     reasons += _settings(wish)
     _refuse_unfit(recipe, len(data.classes))
     findings = _checked_recipe(wish, recipe, data, display)
+    if loaded is not None:
+        doubts = wrong_pixels(loaded, data, wish.device)
+        _say(doubts, display)
+        findings = [*doubts, *findings]
     budget = wish.budget or NO_BUDGET_SECONDS
     share = SPEED_SHARE * budget
     widths = isinstance(recipe.net, planner.Fast | Compact)
@@ -278,6 +282,9 @@ def _advice(wish: Wish, loaded: Loaded, data: Dataset, shape: Input, folder: Pat
         cache=folder / "cache",
     )
     advice = transfer.decide(evidence)
+    if loaded.matched.folded:
+        words = "batch norm keeps its statistics: the file has none of its own"
+        advice = dataclasses.replace(advice, batch_norm="frozen", reasons=(*advice.reasons[:-1], words))
     return advice if wish.strategy is None else transfer.overruled(advice, wish.strategy)
 
 

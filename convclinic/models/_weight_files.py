@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from convclinic.ground.errors import ConvclinicError
+from convclinic.models._onnx import read_onnx
 
 Tensors = dict[str, Tensor]
 WRAPPED = ("state_dict", "model", "model_state_dict", "net", "state_dict_ema")  # keys that hold the weights
@@ -48,22 +48,7 @@ def _npz(path: Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _onnx(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """The initialisers, under the exporter's names. Where it has folded batch norms into convolutions, or has
-    transposed matrices, they do not fit the net, and `fit_into` says so."""
-    try:
-        onnx: Any = importlib.import_module("onnx")
-        helper: Any = importlib.import_module("onnx.numpy_helper")
-    except ImportError as error:
-        raise ConvclinicError(
-            "ONNX files need the package onnx", fix="pip install 'convclinic[onnx]'"
-        ) from error
-    try:
-        graph = onnx.load(str(path)).graph
-    except Exception as error:  # protobuf's own kinds of error, which are not ours to name
-        raise ConvclinicError(
-            f"{path} is no ONNX file: {error}", fix="export or download it again"
-        ) from error
-    return {each.name: torch.from_numpy(np.array(helper.to_array(each))) for each in graph.initializer}, {}
+    return read_onnx(path), {}
 
 
 READERS: dict[str, Callable[[Path], tuple[Tensors, dict[str, Any]]]] = {

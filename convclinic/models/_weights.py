@@ -5,7 +5,7 @@
     weights.source.mean                     # what the images must look like, for the features to be the same
 
 Files: safetensors, PyTorch's .pth .pt .th .bin (read with weights_only, so nothing in them is run), NumPy's
-.npz, ONNX (its initialisers; extra [onnx]). Names: a net's own, under any prefix; and others that stand in
+.npz, ONNX (by its graph; extra [onnx]). Names: a net's own, under any prefix; and others that stand in
 the same order, such as timm's for torchvision's MobileNetV2.
 """
 
@@ -16,7 +16,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from convclinic.ground.errors import ConvclinicError, nearest
+from convclinic.models._order import by_order, unfolded
 from convclinic.models._timm import TIMM, import_timm
 from convclinic.models._weight_files import READERS, Tensors, without_prefix
 
@@ -34,6 +35,7 @@ class HubUnreachable(ConvclinicError):
     """The net is known, and its weights could not be had."""
 
 
+FOLDED = "by order and shape; batch norm is folded into the convolutions, so it must stay frozen"
 COUNTERS = "num_batches_tracked"  # of batch norm: no weight, and absent from many files
 
 
@@ -111,6 +113,11 @@ class Matched:
     def fresh(self) -> tuple[str, ...]:
         """The net's tensors that hold random values."""
         return (*self.missing, *self.reinitialised)
+
+    @property
+    def folded(self) -> bool:
+        """Whether the file's norms lay in its convolutions: their statistics are none of any images."""
+        return self.how == FOLDED
 
     def words(self) -> str:
         """One line a person can act on."""
@@ -230,17 +237,19 @@ def fit_into(net: nn.Module, weights: Weights) -> Matched:
     """Copy into `net` (a Staged, or any module) what fits; what does not keeps its values.
 
     First by name, and where hardly any name is known by order: convolutions, norms and linear layers stand in
-    files of weights in the order of the net, whoever has named them. The first layer is summed over its input
+    files of weights in the order of the net, whoever has named them; each must then fit. Norms that an
+    exporter has folded into the convolutions are taken out again. The first layer is summed over its input
     channels for gray images, and repeated for more than three. Raises ConvclinicError when so little fits
     that the file must be of another net.
     """
     own = {name: value for name, value in net.state_dict().items() if not name.endswith(COUNTERS)}
-    file, how = weights.tensors, "by name"
+    file, how = {n: v for n, v in weights.tensors.items() if not n.endswith(COUNTERS)}, "by name"
     # a file that this program wrote has the net's own names
     wanted = {name: name if name in file else _origin(net, name) for name in own}
     names = {name: origin for name, origin in wanted.items() if origin is not None and origin in file}
     if len(names) < len([o for o in wanted.values() if o]) / 2:
-        names, how = _by_order(own, wanted, file), "by order and shape"
+        known = {name: value for name, value in own.items() if wanted[name] is not None}
+        names, file, how = _paired(net, known, file)
     loaded, shaped = [], []
     for name, origin in names.items():
         value = _adapted(file[origin], own[name], weights.source.order, name == next(iter(own)))
@@ -257,7 +266,7 @@ def fit_into(net: nn.Module, weights: Weights) -> Matched:
         )
     used = set(names.values())
     missing = tuple(name for name in own if name not in names)
-    unused = tuple(name for name in file if name not in used and not name.endswith(COUNTERS))
+    unused = tuple(name for name in file if name not in used)
     return Matched(tuple(loaded), missing, tuple(shaped), unused, how)
 
 
@@ -266,31 +275,14 @@ def _origin(net: nn.Module, name: str) -> str | None:
     return name if origin is None else origin(name)
 
 
-def _by_order(own: Tensors, wanted: Mapping[str, str | None], file: Tensors) -> dict[str, str]:
-    """Pairs of tensors of one kind (weights by number of axes; what batch norm has; biases) that have the
-    same shape and come in the same order."""
-    pairs: dict[str, str] = {}
-    mine, theirs = _by_kind(n for n in own if wanted[n] is not None), _by_kind(file)
-    for kind, names in mine.items():
-        others = iter(theirs.get(kind, []))
-        for name in names:
-            match = next((o for o in others if _same(file[o].shape, own[name].shape)), None)
-            if match is None:
-                break
-            pairs[name] = match
-    return pairs
-
-
-def _by_kind(names: Iterable[str]) -> dict[str, list[str]]:
-    kinds: dict[str, list[str]] = {}
-    for name in names:
-        kinds.setdefault(name.rpartition(".")[2], []).append(name)
-    return kinds
-
-
-def _same(one: torch.Size, other: torch.Size) -> bool:
-    """Equal, but for the channels of the images, which may be others."""
-    return one == other or (len(one) == 4 and one[0] == other[0] and one[2:] == other[2:] and one[1] == 3)
+def _paired(net: nn.Module, own: Tensors, file: Tensors) -> tuple[dict[str, str], Tensors, str]:
+    """Names by order, the file's tensors, which may have to be taken apart first, and how it was done."""
+    epsilons = [float(module.eps) for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    pairs = by_order(own, file)
+    if pairs or not epsilons or any(name.endswith(".running_mean") for name in file):
+        return pairs, file, "by order and shape"
+    apart = unfolded(file, epsilons[0])
+    return by_order(own, apart), apart, FOLDED
 
 
 def _adapted(value: Tensor, place: Tensor, order: str, first: bool) -> Tensor | None:
