@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convclinic.ground.errors import ConvclinicError as ConvclinicError
+    from convclinic.job.crossvalidating import crossval as crossval
+    from convclinic.job.ensembling import ensemble as ensemble
     from convclinic.job.fitting import fit as fit
     from convclinic.job.fitting import plan as plan
     from convclinic.job.fitting import resume as resume
@@ -22,13 +24,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "crossval": "convclinic.job.crossvalidating",
+    "ensemble": "convclinic.job.ensembling",
     "fit": "convclinic.job.fitting",
     "plan": "convclinic.job.fitting",
     "resume": "convclinic.job.fitting",
     "Run": "convclinic.job.run",
     "ConvclinicError": "convclinic.ground.errors",
 }
-__all__ = ["ConvclinicError", "Run", "fit", "plan", "resume"]
+__all__ = ["ConvclinicError", "Run", "crossval", "ensemble", "fit", "plan", "resume"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,8 @@ from convclinic.tricks.augment._pipeline import resize
 from convclinic.tricks.combine._mean import averaged
 from convclinic.tricks.normalise.own import Own
 
-FORMAT = 1
+FORMAT = 2  # ensembles; what has one net only is written as 1
+LEAST = 1e-12  # a probability below is written as this one
 MOST_PIXELS = 2**22  # an image: a file that asks for more is refused
 
 
@@ -48,18 +49,30 @@ class Model:
 
     def save(self, path: Path) -> None:
         """Write the one file. Raises ConvclinicError when there is no room."""
+        plain = {name: value.detach().cpu().contiguous() for name, value in self.tensors().items()}
+        header = {"format": self.format, **self.header()}
+        write_bytes(path, to_safetensors(plain, {"convclinic": json.dumps(header)}))
+
+    @property
+    def format(self) -> int:
+        """The oldest format that can hold it."""
+        return 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the file holds, by name."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         for position, state in enumerate(self.fitted):
             tensors |= {f"prepare.{position}.{name}": value for name, value in state.items()}
-        header = {
-            "format": FORMAT,
+        return tensors
+
+    def header(self) -> dict[str, Any]:
+        """What the file says beside them."""
+        return {
             "recipe": self.recipe.to_dict(),
             "classes": list(self.classes),
             "deep_max": self.deep_max,
             "facts": self.facts,
         }
-        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        write_bytes(path, to_safetensors(plain, {"convclinic": json.dumps(header)}))
 
     @property
     def threshold(self) -> float:
@@ -82,6 +95,73 @@ class Model:
         scaled = logits.astype(np.float64) / float(self.facts.get("temperature", 1.0))
         scaled = np.exp(scaled - scaled.max(1, keepdims=True))
         return scaled / scaled.sum(1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Ensemble(Model):
+    """Models of the same classes that answer together: the weighted mean of their calibrated probabilities.
+
+    recipe and fitted are the first member's, whose image size the store has; members of another size get the
+    images resized. net holds all their nets. weights (m,) sum to one.
+    """
+
+    members: tuple[Model, ...] = ()
+    weights: tuple[float, ...] = ()
+
+    def stream(self, chunks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Logits whose softmax is the mean, chunk by chunk."""
+        for chunk in chunks:
+            mixed = sum(
+                weight * one.probabilities(one.logits(_resized(chunk, one.recipe)))
+                for one, weight in zip(self.members, self.weights, strict=True)
+            )
+            yield np.log(np.maximum(mixed, LEAST)).astype(np.float32)
+
+    @property
+    def format(self) -> int:
+        return FORMAT
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            f"members.{number}.{name}": value
+            for number, one in enumerate(self.members)
+            for name, value in one.tensors().items()
+        }
+
+    def header(self) -> dict[str, Any]:
+        members = [one.header() for one in self.members]
+        return {**super().header(), "members": members, "weights": list(self.weights)}
+
+
+def joined(
+    members: Sequence[Model], weights: Sequence[float], facts: dict[str, Any] | None = None
+) -> Ensemble:
+    """An ensemble of one or more models; the largest images come first. Weights are divided by their sum.
+
+    Raises ConvclinicError where their classes or channels differ.
+    """
+    order = sorted(
+        range(len(members)), key=lambda i: -members[i].recipe.data.height * members[i].recipe.data.width
+    )
+    ranked, total = [members[i] for i in order], sum(weights)
+    first = ranked[0]
+    for one in ranked:
+        if one.classes != first.classes or one.recipe.data.channels != first.recipe.data.channels:
+            raise ConvclinicError(
+                "the models are of different classes or channels", fix="join models of the same data"
+            )
+    nets = nn.ModuleList([one.net for one in ranked])
+    shares = tuple(weights[i] / total for i in order)
+    return Ensemble(
+        first.recipe, first.classes, nets, first.fitted, first.deep_max, facts or {}, tuple(ranked), shares
+    )
+
+
+def _resized(images: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
+    size = (recipe.data.height, recipe.data.width)
+    if images.shape[1:3] == size:
+        return images
+    return np.ascontiguousarray(resize(to_tensor(images), size).permute(0, 2, 3, 1).numpy())
 
 
 def bare_net(recipe: Recipe, n_classes: int) -> nn.Module:
@@ -193,16 +273,9 @@ def _header(path: Path, text: str) -> dict[str, Any]:
 
 def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Model:
     try:
-        recipe, classes = Recipe.from_dict(dict(header["recipe"])), tuple(map(str, header["classes"]))
-        deep_max, facts = int(header["deep_max"]), dict(header["facts"])
-        _check_values(recipe, classes, deep_max, facts)
-        fitted = tuple(_named(tensors, f"prepare.{i}.") for i in range(len(recipe.prepare)))
-        with torch.device("meta"):  # a hostile header can ask for any width: nothing is allocated for it
-            net = bare_net(recipe, len(classes))
-        net.load_state_dict(_named(tensors, "net."), assign=True)
-        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        model = Model(recipe, classes, net, fitted, deep_max, facts)
-        blank = np.zeros((1, recipe.data.height, recipe.data.width, recipe.data.channels), np.uint8)
+        model = _members(path, header, tensors) if "members" in header else _single(header, tensors)
+        shape = model.recipe.data
+        blank = np.zeros((1, shape.height, shape.width, shape.channels), np.uint8)
         probabilities, threshold = model.probabilities(model.logits(blank)), model.threshold
     except Exception as error:  # what a constructor makes of a hostile value can be anything
         words = " ".join(str(error).split())[:300]
@@ -213,6 +286,26 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
     if not np.isfinite([*probabilities[0], threshold]).all():
         raise ConvclinicError(f"the net in {path} gives no numbers", fix="train it again, with a smaller LR")
     return model
+
+
+def _members(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Ensemble:
+    parts = [
+        _assemble(path, one, _named(tensors, f"members.{number}."))
+        for number, one in enumerate(list(header["members"]))
+    ]
+    return joined(parts, [float(weight) for weight in header["weights"]], dict(header["facts"]))
+
+
+def _single(header: dict[str, Any], tensors: dict[str, Tensor]) -> Model:
+    recipe, classes = Recipe.from_dict(dict(header["recipe"])), tuple(map(str, header["classes"]))
+    deep_max, facts = int(header["deep_max"]), dict(header["facts"])
+    _check_values(recipe, classes, deep_max, facts)
+    fitted = tuple(_named(tensors, f"prepare.{i}.") for i in range(len(recipe.prepare)))
+    with torch.device("meta"):  # a hostile header can ask for any width: nothing is allocated for it
+        net = bare_net(recipe, len(classes))
+    net.load_state_dict(_named(tensors, "net."), assign=True)
+    net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return Model(recipe, classes, net, fitted, deep_max, facts)
 
 
 def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

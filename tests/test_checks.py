@@ -557,6 +557,27 @@ CASES = [
         ],
     ),
     Case(
+        "shrunk_by_the_heads_rate",
+        "tricks_clash",
+        "warning",
+        [
+            ex("net=backbone", "transfer=layer_decay", "regularise=l1"),
+            ex("net=backbone", "transfer=layer_decay", "regularise=elastic_net"),
+        ],
+        [
+            ex("net=backbone", "transfer=layer_decay", "regularise=l2"),
+            ex("net=backbone", "transfer=layer_decay", "transfer.layer_decay.decay=1.0", "regularise=l1"),
+            ex("regularise=l1"),
+        ],
+    ),
+    Case(
+        "head_solved_and_first",
+        "tricks_overlap",
+        "info",
+        [ex("net=backbone", "transfer=probed_head,head_first")],
+        [ex("net=backbone", "transfer=probed_head"), ex("net=backbone", "transfer=head_first")],
+    ),
+    Case(
         "unusual",
         "over_regularised",
         "warning",

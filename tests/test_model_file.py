@@ -271,8 +271,8 @@ def test_a_header_that_is_damaged(written, tmp_path, text):
 
 
 def test_newer_versions(written, tmp_path):
-    newer = rewritten(written, tmp_path, header=setting("format", to=2))
-    no_model(newer, r"has format 2; this convclinic reads up to 1 \(upgrade convclinic\)")
+    newer = rewritten(written, tmp_path, header=setting("format", to=3))
+    no_model(newer, r"has format 3; this convclinic reads up to 2 \(upgrade convclinic\)")
     newer = rewritten(written, tmp_path, header=setting("recipe", "format", to=2))
     no_model(newer, r"format 2; this convclinic reads up to 1")
 

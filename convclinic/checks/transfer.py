@@ -100,6 +100,35 @@ def nothing_below_the_head(recipe: Any, facts: Facts) -> Iterator[Finding]:
             )
 
 
+def shrunk_by_the_heads_rate(recipe: Any, facts: Facts) -> Iterator[Finding]:
+    """L1 steps, which are the head's in every stage, beside smaller LRs below."""
+    for decay in on(recipe.transfer, "layer_decay"):
+        for name in map(name_of, on(recipe.regularise, "l1", "elastic_net")):
+            yield Finding(
+                "tricks_clash",
+                "warning",
+                where="regularise",
+                summary=f"{name} shrinks all stages by the head's LR, and layer_decay lets the lower ones "
+                "learn slower than that: they can only shrink",
+                evidence=(Evidence("transfer.layer_decay.decay", decay.decay, "1, or another penalty"),),
+                remedies=(f"regularise without {name}", "transfer.layer_decay.decay=1.0"),
+                reference="Howard and Ruder, 2018, arXiv:1801.06146, section 3.2",
+            )
+
+
+def head_solved_and_first(recipe: Any, facts: Facts) -> Iterator[Finding]:
+    """A head that begins at its solution need not be trained alone before the rest."""
+    if on(recipe.transfer, "probed_head") and on(recipe.transfer, "head_first"):
+        yield Finding(
+            "tricks_overlap",
+            "info",
+            where="transfer",
+            summary="probed_head solves for the head at the start, so head_first has little left to do",
+            remedies=("transfer without head_first", "transfer without probed_head"),
+            reference="Kumar et al., 2022, arXiv:2202.10054",
+        )
+
+
 def no_norm_to_freeze(recipe: Any, facts: Facts) -> Iterator[Finding]:
     """Frozen statistics in a net that keeps none."""
     if facts.net is not None and on(recipe.transfer, "frozen_norm") and not _normed(facts):
@@ -203,6 +232,8 @@ RULES = (
     nothing_loaded,
     two_timetables,
     nothing_below_the_head,
+    shrunk_by_the_heads_rate,
+    head_solved_and_first,
     no_norm_to_freeze,
     statistics_go_on,
     pulled_two_ways,

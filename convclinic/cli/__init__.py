@@ -24,6 +24,8 @@ VERBS = (
     "report",
     "diagnose",
     "clinic",
+    "crossval",
+    "ensemble",
     "study",
     "features",
     "tricks",

@@ -47,6 +47,12 @@ Strategy = Annotated[
         "last_stages, all, freeze_then_tenth or scratch.",
     ),
 ]
+Workers = Annotated[
+    int, typer.Option(min=1, help="How many are trained at once, the cores divided among them.")
+]
+Cluster = Annotated[
+    str | None, typer.Option(help="Train on a Ray cluster instead: its address, or auto. Extra [cluster].")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 

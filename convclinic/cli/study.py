@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convclinic.cli.options import Budget, Device, Json, Out, Quiet, Settings, print_json
+from convclinic.cli.options import (
+    BackboneName,
+    Budget,
+    Device,
+    Json,
+    Out,
+    Quiet,
+    Settings,
+    WeightsFile,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from convclinic.job.studying import Request, Studied
@@ -36,6 +46,8 @@ def run(
     only: Annotated[list[str] | None, typer.Option(help="Compare this one; repeatable.")] = None,
     out: Out = None,
     settings: Settings = None,
+    weights: WeightsFile = None,
+    backbone: BackboneName = None,
     device: Device = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -51,7 +63,17 @@ def run(
     if question not in STUDIES:
         raise ConvclinicError(f"no study '{question}'", fix=nearest(question, STUDIES))
     request = Request(
-        data, net, seeds, budget, only or (), out, settings or (), device, quiet=quiet or as_json
+        data,
+        net,
+        seeds,
+        budget,
+        only or (),
+        out,
+        settings or (),
+        device,
+        quiet=quiet or as_json,
+        weights=weights,
+        backbone=backbone,
     )
     _activations(request, as_json) if question == "activations" else _balance(request, as_json)
 

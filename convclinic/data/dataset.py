@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -150,6 +152,45 @@ def reopen(folder: Path, progress: Progress | None = None) -> Dataset:
         ),
         profile=from_dict(saved["profile"]),
     )
+
+
+def divide(folder: Path, target: Path, parts: NDArray[np.int8]) -> None:
+    """Write the data set in `folder`, where `assemble` wrote it, into `target` with other parts (m,) for its
+    images, in the order of splits.csv: 0 train, 1 validation, 2 test. The images are not copied."""
+    saved: dict[str, Any] = read_json(folder / "data.json")
+    data = reopen(folder)
+    train = np.flatnonzero(parts == 0)
+    mean, std = moments(list(data.images(_spaced(train, _MEASURED))))
+    counts = np.bincount(data.labels[train], minlength=len(data.classes)).tolist()
+    profile = replace(
+        data.profile,
+        n_train=len(train),
+        n_validation=int((parts == 1).sum()),
+        n_test=int((parts == 2).sum()),
+        class_counts=dict(zip(data.classes, counts, strict=True)),
+        imbalance=max(counts) / max(1, min(counts)),
+        mean=mean,
+        std=std,
+    )
+    target.mkdir(parents=True, exist_ok=True)
+    rows = list(read_csv(folder / "splits.csv"))
+    write_csv(
+        target / "splits.csv",
+        ("path", "label", "split", "group"),
+        (
+            (row["path"], row["label"], SPLIT_NAMES[part], row["group"])
+            for row, part in zip(rows, parts.tolist(), strict=True)
+        ),
+    )
+    write_csv(target / "quarantine.csv", ("path", "label", "reason"), data.quarantine)
+    write_json(target / "data.json", {**saved, "profile": asdict(profile)})
+    cache = _cache(target)
+    if not cache.exists():
+        cache.parent.mkdir(exist_ok=True)
+        try:
+            os.link(_cache(folder), cache)
+        except OSError:  # another file system
+            shutil.copyfile(_cache(folder), cache)
 
 
 def _cache(folder: Path) -> Path:

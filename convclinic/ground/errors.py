@@ -24,6 +24,10 @@ class ConvclinicError(Exception):
         return f"{self.message} ({self.fix})" if self.fix else self.message
 
 
+class Interrupted(ConvclinicError):
+    """Ctrl-C: the step was finished and everything is saved."""
+
+
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """A sentence that names the nearest allowed word, or all of them when none is near.
 

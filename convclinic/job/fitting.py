@@ -76,7 +76,7 @@ def fit(
     """
     check_mode(clinic)
     start = _start(weights, backbone, strategy)
-    wish = _wish(Path(data), budget, seed, recipe, settings, device, started, force, start)
+    wish = read_wish(Path(data), budget, seed, recipe, settings, device, started, force, start)
     source = open_source(wish.data)
     target = place.new(Path(out) if out is not None else None, wish.data)
     with place.locked(target), _display(quiet) as display:
@@ -115,12 +115,12 @@ def plan(
 ) -> tuple[planner.Plan, Path | None]:
     """What `fit` would do and why; writes the recipe to `out` where one is given. Trains nothing."""
     start = _start(weights, backbone, strategy)
-    wish = _wish(Path(data), budget, seed, recipe, settings, device, None, force, start)
+    wish = read_wish(Path(data), budget, seed, recipe, settings, device, None, force, start)
     with tempfile.TemporaryDirectory(prefix="convclinic-") as scratch, _display(quiet) as display:
         planned = make_plan(wish, open_source(wish.data), Path(scratch), display)
     path = Path(out) if out is not None else None
     if path is not None:
-        write_json(path, _document(planned, wish))
+        write_json(path, run_document(planned, wish))
     return planned.plan, path
 
 
@@ -151,7 +151,7 @@ def resume(
         return _finish(recipe, data, target, where, display, None, started, document.get("clinic", "watch"))
 
 
-def _wish(
+def read_wish(
     data: Path,
     budget: str | float | None,
     seed: int | None,
@@ -162,6 +162,7 @@ def _wish(
     force: bool,
     start: dict[str, Any],
 ) -> Wish:
+    """What the user asked for. Raises ConvclinicError where it makes no sense, before any work is done."""
     check_names(settings)
     given = load(Path(recipe)) if isinstance(recipe, str | Path) else recipe
     chosen = given or Recipe()
@@ -201,7 +202,8 @@ def _pace(wish: Wish, planned: Planned) -> Pace | None:
     return Pace(ends, wish.budget, planned.speed)
 
 
-def _document(planned: Planned, wish: Wish) -> dict[str, Any]:
+def run_document(planned: Planned, wish: Wish) -> dict[str, Any]:
+    """What `recipe.json` of a run folder holds, but for the clinic's mode."""
     return {
         "format": 1,
         "convclinic": VERSION,
@@ -221,7 +223,7 @@ def _document(planned: Planned, wish: Wish) -> dict[str, Any]:
 
 def _freeze_plan(planned: Planned, wish: Wish, target: Path, clinic: str) -> None:
     _write_findings(target, planned.findings)
-    write_json(target / place.RECIPE, {**_document(planned, wish), "clinic": clinic})
+    write_json(target / place.RECIPE, {**run_document(planned, wish), "clinic": clinic})
 
 
 def _write_findings(target: Path, findings: Sequence[Finding]) -> None:

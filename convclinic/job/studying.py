@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import torch
 
 from convclinic.data.dataset import Dataset, assemble, reopen
-from convclinic.data.sources import open_source
+from convclinic.data.sources import Source, open_source
 from convclinic.data.survey import survey
 from convclinic.ground import units
+from convclinic.ground.errors import ConvclinicError
 from convclinic.job import folder as place
 from convclinic.job.display import Display, Lines, Silent
-from convclinic.job.planning import operations
+from convclinic.job.planning import Wish, make_plan, operations
 from convclinic.models.compact import Compact
 from convclinic.planning import hardware, planner
 from convclinic.planning.hardware import Hardware
@@ -35,7 +36,8 @@ class Request:
 
     net: the name of the net that is compared in, None for the study's own choice. budget: for all runs
     together, seconds or text such as "1h". only: labels of what to compare, all when empty. out: where
-    outcomes are kept, None for `NAME-QUESTION` here. settings: changes of the recipe.
+    outcomes are kept, None for `NAME-QUESTION` here. settings: changes of the recipe. weights, backbone: what
+    to start from, as in `fit`; for the question about balance alone.
     """
 
     data: str | Path
@@ -47,6 +49,8 @@ class Request:
     settings: Sequence[str] = ()
     device: str | None = None
     quiet: bool = False
+    weights: str | Path | None = None
+    backbone: str | None = None
 
     def folder(self, question: str) -> Path:
         name = Path(self.data).resolve().name.split(".")[0]
@@ -133,6 +137,11 @@ def _planned(request: Request, facts: _Facts) -> Recipe:
 def _study(request: Request, question: _Question) -> Studied:
     """Plan a study or find it in its folder, and train what is missing."""
     started = time.monotonic()
+    if _pretrained(request) and (question.name != "balance" or request.net is not None):
+        raise ConvclinicError(
+            "--weights and --backbone name the net, and only the study of balance takes them",
+            fix="leave out --net" if question.name == "balance" else "leave them out",
+        )
     request = dataclasses.replace(request, net=request.net or question.net)
     question.contenders(Recipe(), request.only)  # a label that is not known is refused before any work
     where, folder = hardware.choose_device(request.device), request.folder(question.name)
@@ -173,6 +182,7 @@ def _wish(request: Request, question: _Question) -> dict[str, Any]:
         "data": str(Path(request.data).resolve()),
         "net": request.net,
         "settings": list(request.settings),
+        **({"weights": str(request.weights), "backbone": request.backbone} if _pretrained(request) else {}),
     }
 
 
@@ -189,6 +199,11 @@ def _begin(
     display.stage("look")
     seen, machine = survey(source, seed=0), hardware.measure(device)
     each = seconds / (request.seeds * len(question.contenders(Recipe(), request.only)))
+    if _pretrained(request):
+        recipe, data = _fine_tuned(request, source, each, device, folder, display)
+        left = seconds - (time.monotonic() - started)
+        contenders = question.contenders(recipe, request.only)
+        return Kept(recipe, comparing.steps_within(contenders, data, device, request.seeds, left), ()), data
     net = Compact() if request.net is None else read_slot("net", request.net)
 
     def cost(height: int, width: int) -> float:
@@ -209,3 +224,26 @@ def _begin(
     left = seconds - (time.monotonic() - started)
     steps = comparing.steps_within(contenders, data, device, request.seeds, left)
     return Kept(recipe, steps, ()), data
+
+
+def _pretrained(request: Request) -> bool:
+    return request.weights is not None or request.backbone is not None
+
+
+def _fine_tuned(
+    request: Request, source: Source, seconds: float, device: torch.device, folder: Path, display: Display
+) -> tuple[Recipe, Dataset]:
+    """What `fit` would fine-tune in so many seconds, without a policy for rare classes, and the data."""
+    wish = Wish(
+        data=Path(request.data),
+        budget=seconds,
+        seed=0,
+        recipe=None,
+        settings=tuple(request.settings),
+        device=device,
+        started=time.monotonic(),
+        weights=None if request.weights is None else Path(request.weights),
+        backbone=request.backbone,
+    )
+    planned = make_plan(wish, source, folder, display)
+    return dataclasses.replace(planned.plan.recipe, balance=()), planned.data

@@ -18,7 +18,7 @@ import torch
 from convclinic import checkpoint as saving
 from convclinic import loop
 from convclinic.data.dataset import Dataset
-from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.errors import ConvclinicError, Interrupted
 from convclinic.ground.files import read_json, write_json
 from convclinic.history import History, Record
 from convclinic.job.display import Display
@@ -37,10 +37,6 @@ FARTHEST = 2.0  # times as many steps as were left that one bend may lead to: th
 PLANNED_COUNTS, REMEMBERED = 20, 50  # steps that the planned pace counts as, and that are remembered
 UNUSUAL = 3.0  # times the pace so far that a step may count: one that took longer was held up
 LEAST_LEFT = 20  # steps that a bent schedule still has
-
-
-class Interrupted(ConvclinicError):
-    """Ctrl-C: the step was finished and everything is saved."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from convclinic.report.clinic_section import data_health
 from convclinic.report.findings import next_steps
 from convclinic.report.folder import Run, load, mapping
 from convclinic.report.markup import Html, join, name, script, tag
+from convclinic.report.members_section import is_ensemble, members
 from convclinic.report.sections import checkup, headline, moment, plan, reproduce
 from convclinic.report.training import training
 
 SECTIONS = (
     ("result", "Result", headline),
+    ("members", "Members", members),
     ("next", "What to do", next_steps),
     ("training", "Training", training),
     ("classes", "Classes", per_class),
@@ -49,7 +51,7 @@ def render(run: Run) -> str:
     body = [
         tag("a", "Skip to the result", href="#result", class_="skip"),
         _header(run, source),
-        tag("main", *[build(run) for _, _, build in SECTIONS]),
+        tag("main", *[build(run) for _, _, build in _shown(run)]),
         tag("footer", tag("p", "Written by convclinic. This page is one file and works offline.")),
     ]
     drawn = [script(get_plotlyjs()), script(_own("page.js"))]
@@ -57,6 +59,11 @@ def render(run: Run) -> str:
     head = _head(title, [digest for _, digest in drawn])
     page = tag("html", head, tag("body", *body, *[element for element, _ in drawn]), lang="en-GB")
     return f"<!doctype html>\n{page}\n"
+
+
+def _shown(run: Run) -> list[tuple[str, str, Callable[[Run], Html]]]:
+    """All sections; that about members for ensembles alone."""
+    return [one for one in SECTIONS if one[0] != "members" or is_ensemble(run)]
 
 
 def _own(file: str) -> str:
@@ -79,7 +86,7 @@ def _head(title: str, digests: Sequence[str]) -> Html:
 
 
 def _header(run: Run, source: object) -> Html:
-    links = [tag("li", tag("a", short, href=f"#{ident}")) for ident, short, _ in SECTIONS]
+    links = [tag("li", tag("a", short, href=f"#{ident}")) for ident, short, _ in _shown(run)]
     k, created = len(run.classes), moment(mapping(run.recipe).get("created"))
     about = [f"{k} classes" if k else None, run.metrics.get("device"), created]
     return tag(

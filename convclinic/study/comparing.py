@@ -23,7 +23,7 @@ from convclinic.data.dataset import Dataset
 from convclinic.ground.errors import ConvclinicError, nearest
 from convclinic.ground.files import read_json, write_json
 from convclinic.ground.units import duration
-from convclinic.planning.planner import mean_step
+from convclinic.planning.planner import affordable_head, mean_step
 from convclinic.planning.speed import measure
 from convclinic.recipe import Recipe
 
@@ -146,6 +146,7 @@ def steps_within(
         speed = measure(one.recipe, data, device, share)
         per_step += mean_step(one.recipe, speed)
         closing += speed.start + speed.evaluate_image * (data.profile.n_test + data.profile.n_validation)
+        closing += affordable_head(one.recipe, data.profile, speed, seconds)[1]
     left = seconds * (1 - MARGIN) - (time.perf_counter() - begin) - n_seeds * closing
     steps = int(left / (n_seeds * per_step))
     if steps < FEWEST_STEPS:

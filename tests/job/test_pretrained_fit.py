@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,10 +16,13 @@ from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import read_json
 from convclinic.job import planning
 from convclinic.job.fitting import fit, plan, resume
+from convclinic.job.studying import Request, study_activations, study_balance
 from convclinic.kinds import Layers
 from convclinic.model import load as load_model
 from convclinic.models._weights import HubUnreachable
 from convclinic.models.backbone import Backbone
+from convclinic.study import comparing
+from convclinic.study.balance import NONE
 from tests.job.making import photos
 from tests.peers import mend_torchvision
 
@@ -141,3 +145,21 @@ def test_what_makes_no_sense_is_refused(data, weights, tmp_path):
     with pytest.raises(ConvclinicError, match="two different things"):
         fitted(data, weights, tmp_path / "e", recipe=path)
     assert not (tmp_path / "a").exists()
+
+
+def test_policies_for_rare_classes_are_compared_in_fine_tuning(data, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparing, "steps_within", lambda *args: 4)
+    request = Request(
+        data, None, 1, "40s", ("up_sampling",), tmp_path / "out", QUICK, quiet=True, weights=weights
+    )
+    studied = study_balance(request)
+    assert [outcome.label for outcome in studied.outcomes] == [NONE, "up_sampling"]
+    recipe = json.loads((tmp_path / "out" / comparing.FILE).read_text())["recipe"]
+    assert recipe["net"]["name"] == "backbone" and recipe["transfer"][0]["name"] == "pretrained"
+    assert recipe["balance"] == []
+    with pytest.raises(ConvclinicError, match="other settings"):
+        study_balance(dataclasses.replace(request, weights=None, backbone="resnet20"))
+    with pytest.raises(ConvclinicError, match="only the study of balance"):
+        study_activations(dataclasses.replace(request, only=()))
+    with pytest.raises(ConvclinicError, match="leave out --net"):
+        study_balance(dataclasses.replace(request, net="compact"))

@@ -7,7 +7,8 @@ Why       an update of a ten-thousandth of the weights needs ten thousand steps 
           rate below 1e-3 (over 1 - momentum) needs no such forecast where fresh weights have learnt little. A
           gradient of the same norm in every step is clipped, which makes it small at any rate
 Confused  with dead, saturated or vanishing nets (small updates at a usual rate: small gradients), with
-          warm-up (the rate still rises) and with the end of a decay (it was higher before)
+          warm-up (the rate still rises), with the end of a decay (it was higher before) and with
+          fine-tuning, which moves pretrained weights by little on purpose (the first loss is low already)
 Source    Karpathy, CS231n notes on learning, 2015 (updates near a thousandth of the weights)
 """
 
@@ -40,6 +41,7 @@ USUAL_SGD, USUAL_ADAPTIVE = 5e-3, 1e-4  # rates from which small updates come fr
 FAR_OFF, AT_LEAST = 20, 2000  # steps to half the floor: times those seen, and in all
 SURELY = 0.25  # of both, where updates are tiny: noise hides the slope of short runs
 DONE = 0.5  # of the floor: whoever has learnt this much is not too slow
+BEGUN = 0.8  # of the floor: whoever begins below has been trained before, and is moved with care
 RISING, FELL = 1.02, 0.3  # of the rate: still warming up, and decayed already
 MOST = 0.6  # of the measured steps: a rate low for so long fell too early. Half a cosine is low for 0.37
 SCRATCH, SLOWLY = 1e-3, 5e-4  # SGD's rate over 1 - momentum; updates: too little for weights not yet trained
@@ -56,6 +58,8 @@ def judge(signals: Signals) -> Finding | None:
     if usual > 0 and _crawls(signals, c, usual):
         return _finding(signals, c, usual, max(0.0, _steps_to_half(signals, c)), 0.65)
     if usual >= SMALL or c.learnt >= DONE or _scheduled(signals) or _usual_rate(signals):
+        return None
+    if c.start < BEGUN * c.floor:
         return None
     left = _steps_to_half(signals, c)
     enough = max(FAR_OFF * c.seen, AT_LEAST) * (SURELY if usual < TINY else 1)

@@ -10,7 +10,8 @@ Strength  power in [0, 2]: 0 is off, 1/2 a common middle way, 1 makes all classe
 Helps     balanced accuracy and the recall of rare classes, at no cost in time
 Hurts     accuracy where testing is as skewed as training; with weights of a hundred, a few images make large
           steps; the net's probabilities are those of balanced classes
-Clashes   up_sampling, down_sampling and logit_adjustment: what is done twice is overdone
+Clashes   up_sampling, down_sampling and logit_adjustment: what is done twice is overdone;
+          label_smoothing, whose share for rare classes it raises as well
 Source    King and Zeng, Logistic Regression in Rare Events Data, 2001, for 1 / n_k; Cui et al.,
           Class-Balanced Loss Based on Effective Number of Samples, 2019, arXiv:1901.05555, for beta
 

@@ -10,7 +10,8 @@ Helps     balanced accuracy and the recall of rare classes, long tails most; no 
           another, so steps stay calm
 Hurts     accuracy where testing is as skewed as training; the net's probabilities are those of balanced
           classes
-Clashes   up_sampling, down_sampling and class_weights: what is done twice is overdone
+Clashes   up_sampling, down_sampling and class_weights: what is done twice is overdone;
+          label_smoothing, whose share for rare classes it raises as well
 Source    Menon et al., Long-tail learning via logit adjustment, 2021, arXiv:2007.07314, section 5
 
 A class without training images is refused: its offset would be minus infinity.

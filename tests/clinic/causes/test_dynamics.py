@@ -310,6 +310,7 @@ def test_faults_are_named(rule: Any, severity: str, signals: Signals) -> None:
         (lr_too_low, run(stuck(60), ratio=1e-5, lr=0.05)),  # a usual rate: the gradient is small
         (lr_too_low, run(stuck(60), ratio=1e-5, lr=1e-4, probes=(relu(1.0),))),
         (lr_too_low, run(line(60, 0.02), ratio=8e-5, lr=1e-4)),  # pretrained: small updates suffice
+        (lr_too_low, run(line(60, 1e-4) - 0.3 * FLOOR, ratio=1e-5, lr=2e-5)),  # and it began well
         (vanishing_gradient, run(stuck(60), by_layer=EVEN)),
         (vanishing_gradient, run(falling(200, 0.1), by_layer=VANISHED)),
         (vanishing_gradient, run(stuck(60), ADAM, by_layer=by_layer([1e-6] + [1e-2] * 7, [1e-3] * 8))),

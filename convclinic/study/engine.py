@@ -1,0 +1,201 @@
+"""Many pieces of work, some at once, each kept as soon as it is finished.
+
+    tasks = [Task("fold-0", {...}), Task("fold-1", {...})]
+    for done in run(tasks, "convclinic.job.tasks:train", folder):
+        done.task.name, done.result, done.error, done.seconds
+
+A task is a name and plain data; what is to be done with it is a function, named by its module, that takes the
+data and a folder of the task's own and returns plain data. The result is written into that folder. Whoever
+runs the same tasks again, after a kill or a full disk, gets what is finished without working for it; a task
+that was cut short finds its folder as it was left. What fails is told and hinders nobody else.
+
+Workers are processes of this machine, one beside the other with the cores divided among them, or of a Ray
+cluster. No scheduling of our own: concurrent.futures and Ray do it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convclinic.ground.errors import ConvclinicError, Interrupted
+from convclinic.ground.files import read_json, write_json
+
+RESULT = "result.json"
+ORPHAN_SECONDS = 2.0  # between two looks of a worker whether its parent is still there
+
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """name: unique among the tasks, and a folder's name; payload: plain data that says what is to be done."""
+
+    name: str
+    payload: Plain
+
+    @property
+    def digest(self) -> str:
+        """Of the payload: a result is one of these very data."""
+        return hashlib.blake2b(json.dumps(self.payload, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished task: its result, or what went wrong, in words. kept: it had been finished before."""
+
+    task: Task
+    result: Plain | None
+    error: str
+    seconds: float
+    kept: bool = False
+
+
+def finished(task: Task, folder: Path) -> Done | None:
+    """What `folder` holds of this task; None where it was not finished or failed.
+
+    Raises ConvclinicError where the result is of another task by this name.
+    """
+    path = folder / task.name / RESULT
+    if not path.exists():
+        return None
+    kept = read_json(path)
+    if kept["task"] != task.digest:
+        raise ConvclinicError(
+            f"{path.parent} holds the result of other settings", fix="give another --out, or remove it"
+        )
+    return Done(task, kept["result"], "", kept["seconds"], kept=True)
+
+
+def at_once(cores: int | None = None, memory: float = 0.0, free: float | None = None) -> int:
+    """How many workers this machine bears: one a core, as far as `memory` bytes for each are free."""
+    cores = cores or len(os.sched_getaffinity(0))
+    free = free_memory() if free is None else free
+    return max(1, min(cores, int(free / memory) if memory else cores))
+
+
+def free_memory() -> float:
+    """Bytes that programs could still take."""
+    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def run(
+    tasks: Sequence[Task], work: str, folder: Path, *, workers: int = 1, cluster: str | None = None
+) -> Iterator[Done]:
+    """Do what is not done yet, and yield every task as it is finished, those of before first.
+
+    work: "module:function" of (payload, folder) -> plain data. workers: at once on this machine; cluster: a
+    Ray cluster's address instead, or "auto". Raises ConvclinicError for two tasks of one name.
+    """
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ConvclinicError(f"two tasks are called {twice[0]}")
+    left: list[Task] = []
+    for task in tasks:
+        done = finished(task, folder)
+        if done is None:
+            left.append(task)
+        else:
+            yield done
+    if not left:
+        return
+    if cluster is not None:
+        from convclinic.study import cluster as ray_cluster  # an extra that few have
+
+        yield from ray_cluster.run(left, work, folder, cluster)
+    elif workers <= 1:
+        for task in left:
+            yield keep(do(task, work, folder), folder)
+    else:
+        yield from _beside_each_other(left, work, folder, workers)
+
+
+def keep(done: Done, folder: Path) -> Done:
+    """Write a result down, unless the task failed: then it will be tried again."""
+    if not done.error:
+        plain = {"task": done.task.digest, "result": done.result, "seconds": done.seconds}
+        write_json(folder / done.task.name / RESULT, plain)
+    return done
+
+
+def do(task: Task, work: str, folder: Path) -> Done:
+    """One task in this process. Whatever it raises but an interrupt becomes its error."""
+    own = folder / task.name
+    own.mkdir(parents=True, exist_ok=True)
+    begin = time.perf_counter()
+    try:
+        result = function(work)(task.payload, own)
+    except Interrupted:
+        raise
+    except ConvclinicError as error:
+        return Done(task, None, f"{error.message} ({error.fix})" if error.fix else error.message, 0.0)
+    except Exception as error:  # a task of many: the others go on, and this one's story is told
+        (own / "error.txt").write_text(traceback.format_exc())
+        return Done(task, None, f"{type(error).__name__}: {error}; see {own / 'error.txt'}", 0.0)
+    return Done(task, result, "", time.perf_counter() - begin)
+
+
+def function(work: str) -> Callable[[Plain, Path], Plain]:
+    """What "module:function" names."""
+    module, _, name = work.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _beside_each_other(tasks: Sequence[Task], work: str, folder: Path, workers: int) -> Iterator[Done]:
+    """In processes. One that is killed takes its pool with it: what it had is tried once more, alone."""
+    left = list(tasks)
+    try:
+        for done in _in_pool(left, work, folder, min(workers, len(left))):
+            left.remove(done.task)
+            yield keep(done, folder)
+    except BrokenProcessPool:
+        for task in left:
+            try:
+                [done] = _in_pool([task], work, folder, 1)
+            except BrokenProcessPool:
+                words = "its process was killed; the machine may have run out of memory"
+                done = Done(task, None, words, 0.0)
+            yield keep(done, folder)
+
+
+def _in_pool(tasks: Sequence[Task], work: str, folder: Path, workers: int) -> Iterator[Done]:
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    pool: Executor = ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_worker,
+        initargs=(threads, os.getpid()),
+    )
+    try:
+        futures: list[Future[Done]] = [pool.submit(do, task, work, folder) for task in tasks]
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker(threads: int, parent: int) -> None:
+    """Take a share of the cores, and end where the parent was killed: nobody would fetch the results."""
+    torch.set_num_threads(threads)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,114 @@
+"""Runs joined to one model that every verb takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import TINY
+from typer.testing import CliRunner
+
+from convclinic.cli import build
+from convclinic.data.dataset import reopen
+from convclinic.ground.errors import ConvclinicError
+from convclinic.job.ensembling import Ensembled, ensemble
+from convclinic.job.fitting import fit
+from convclinic.job.run import Run
+from convclinic.model import Ensemble, joined, load
+
+SHORT = (*TINY, "run.steps=24", "run.evaluate_every=12")
+
+
+@pytest.fixture(scope="module")
+def first(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return fit(bars, out=tmp_path_factory.mktemp("first") / "run", quiet=True, settings=SHORT)
+
+
+@pytest.fixture(scope="module")
+def three(first: Run, tmp_path_factory: pytest.TempPathFactory) -> Ensembled:
+    out = tmp_path_factory.mktemp("three") / "out"
+    return ensemble([first.path], members=3, method="mean", out=out, quiet=True)
+
+
+def test_members_have_the_same_images_and_other_seeds(first: Run, three: Ensembled) -> None:
+    paths = [Path(one["run"]) for one in three.facts["members"]]
+    assert paths[0] == first.path and len(paths) == 3
+    assert [Run(path).recipe.seed for path in paths] == [0, 1, 2]
+    for path in paths:
+        assert (reopen(path).splits == reopen(first.path).splits).all()
+    assert [one["weight"] for one in three.facts["members"]] == pytest.approx([1 / 3] * 3)
+
+
+def test_the_file_answers_with_the_mean_of_its_members(three: Ensembled) -> None:
+    model = load(three.run.path)
+    assert isinstance(model, Ensemble) and len(model.members) == 3
+    data = reopen(three.run.path)
+    images = data.images(data.indices("test"))
+    members = [load(Path(one["run"])) for one in three.facts["members"]]
+    mean = np.mean([one.probabilities(one.logits(images)) for one in members], axis=0)
+    raw = np.exp(model.logits(images).astype(np.float64))
+    np.testing.assert_allclose(raw, mean, atol=1e-5)
+    assert (mean.argmax(1) == data.labels[data.indices("test")]).mean() == pytest.approx(
+        three.run.metrics["test"]["accuracy"]
+    )
+
+
+def test_every_verb_takes_it(bars: Path, three: Ensembled) -> None:
+    assert (three.run.path / "report.html").exists()
+    answer, *_ = three.run.predict(bars / "lying" / "000.png")
+    assert answer.best in ("lying", "standing")
+    assert three.run.evaluate(bars)["n"] == 80
+    assert three.run.report().exists()
+
+
+def test_members_of_other_sizes_are_joined_and_saved(first: Run, tmp_path: Path) -> None:
+    small = load(first.path)
+    large = load(first.path)
+    large = joined([small, large], [1, 3])
+    assert large.weights == (0.25, 0.75)
+    large.save(tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    images = reopen(first.path).images(np.arange(4))
+    np.testing.assert_array_equal(again.logits(images), large.logits(images))
+
+
+def test_auto_says_what_each_method_is_worth(first: Run, three: Ensembled, tmp_path: Path) -> None:
+    paths = [one["run"] for one in three.facts["members"]]
+    done = ensemble(paths, out=tmp_path / "auto", quiet=True)
+    losses = done.facts["validation_log_loss"]
+    assert set(losses) == {"mean", "greedy", "single", "soup"}
+    assert done.facts["method"] == min(losses, key=lambda name: losses[name])
+    assert "points beside the best member" in done.table()
+
+
+def test_a_soup_of_one_net_is_that_net(first: Run, tmp_path: Path) -> None:
+    done = ensemble([first.path, first.path], method="soup", out=tmp_path / "soup", quiet=True)
+    model, own = load(done.run.path), load(first.path)
+    assert not isinstance(model, Ensemble)
+    images = reopen(first.path).images(np.arange(6))
+    np.testing.assert_allclose(model.logits(images), own.logits(images), atol=1e-5)
+    assert done.facts["gain"][0] == 0.0
+
+
+def test_what_cannot_be_joined_is_refused(bars: Path, first: Run, tmp_path: Path) -> None:
+    with pytest.raises(ConvclinicError, match="needs two runs"):
+        ensemble([first.path], out=tmp_path / "a", quiet=True)
+    with pytest.raises(ConvclinicError, match=r"no method 'meen'.*mean"):
+        ensemble([first.path, first.path], method="meen", out=tmp_path / "b", quiet=True)
+    other = fit(bars, out=tmp_path / "other", quiet=True, settings=SHORT, seed=5)
+    with pytest.raises(ConvclinicError, match="other validation images"):
+        ensemble([first.path, other.path], out=tmp_path / "c", quiet=True)
+    with pytest.raises(ConvclinicError, match="no run folder"):
+        ensemble([tmp_path / "nowhere", first.path], out=tmp_path / "d", quiet=True)
+
+
+def test_the_command_prints_the_members(three: Ensembled, tmp_path: Path) -> None:
+    paths = [one["run"] for one in three.facts["members"]]
+    words = ["ensemble", *paths, "--method", "greedy", "--out", str(tmp_path / "e"), "--quiet"]
+    result = CliRunner().invoke(build(), words)
+    assert result.exit_code == 0, result.output
+    assert "member" in result.output and "greedy: test accuracy" in result.output
+    words = ["ensemble", *paths, "--method", "mean", "--out", str(tmp_path / "f"), "--json"]
+    assert json.loads(CliRunner().invoke(build(), words).stdout)["method"] == "mean"
