@@ -4,9 +4,9 @@
 
 From a folder of class folders each draw takes `--train` training and `--validate` validation images a class;
 a fixed number of the others are the test images. One run without a word about the strategy, and one with each
-best in hindsight and from fine-tuning everything. JSON goes to DIR/summary.json; what is finished is kept and
-not repeated.
-repeated.
+strategy, for the same budget. Prints test accuracy by strategy, what was advised, and how far that is from
+the best in hindsight and from fine-tuning everything. JSON goes to DIR/summary.json; what is finished is kept
+and not repeated.
 """
 
 from __future__ import annotations
