@@ -333,7 +333,7 @@ def test_a_run_whose_photos_are_gone(said, stopped, here):
         (np.random.default_rng(0).bytes(3000), ["is not a readable model file"]),
         (b"\x80\x04\x95\x0f\x00\x00\x00\x00\x00\x00\x00\x8c\x02os.", ["is not a readable model file"]),
         (save({"weight": zeros(3)}), ["safetensors file of another program"]),
-        (save({"weight": zeros(3)}, {"convclinic": '{"format": 2}'}), ["format 2", "upgrade convclinic"]),
+        (save({"weight": zeros(3)}, {"convclinic": '{"format": 3}'}), ["format 3", "upgrade convclinic"]),
         (save({"weight": zeros(3)}, {"convclinic": '{"format": 1}'}), ["do not fit together"]),
         (None, ["is not a readable model file"]),
     ],
