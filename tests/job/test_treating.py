@@ -120,7 +120,7 @@ def test_after_a_cause_that_was_misnamed_the_next_finding_is_followed(
     recipe = tiny(steps=400, evaluate_every=20).override(["regularise.dropout.p=0.99"])
     state = after(recipe, data, 40)
     treatment = treatment_of(recipe, data, tmp_path, state)
-    wrong = Finding("underfitting", "warning", remedies=("optimise.weight_decay=100.0",))
+    wrong = Finding("underfitting", "warning", remedies=("optimise.weight_decay=1e30",))
     arm = treatment.treat(recipe, state, [wrong, Finding("over_regularised", "warning")])
     assert arm is not None and not arm.recipe.regularise
     assert [(t.cause, t.kept) for t in treatment.trials[:2]] == [
