@@ -104,7 +104,7 @@ def start(recipe: Recipe, data: Dataset, device: torch.device) -> State:
     net = net.to(device)
     count = max(64, min(2000, INITIALISE_PIXELS // (recipe.data.height * recipe.data.width)))
     shuffled = torch.randperm(len(train), generator=rng.generator(recipe.seed, "initialise"))
-    images = _plain(recipe, data, fitted, train[shuffled[:count].numpy()], device)
+    images = plain(recipe, data, fitted, train[shuffled[:count].numpy()], device)
     with transfer.kept(net, names):
         for trick in recipe.initialise:
             stream = rng.generator(recipe.seed, "initialise", name_of(trick))
@@ -116,7 +116,7 @@ def start(recipe: Recipe, data: Dataset, device: torch.device) -> State:
         transfer.solve_head(
             recipe.transfer,
             net,
-            (_plain(recipe, data, fitted, part, device) for part in parts),
+            (plain(recipe, data, fitted, part, device) for part in parts),
             torch.from_numpy(data.labels[chosen]),
             recipe.seed,
         )
@@ -128,7 +128,7 @@ def start(recipe: Recipe, data: Dataset, device: torch.device) -> State:
     )
 
 
-def _plain(
+def plain(
     recipe: Recipe, data: Dataset, fitted: tuple[Fitted, ...], chosen: np.ndarray, device: torch.device
 ) -> Tensor:
     """Images ready for the net, not augmented."""

@@ -123,7 +123,7 @@ class Ensemble(Model):
 
     def tensors(self) -> dict[str, Tensor]:
         return {
-            f"members.{number}.{name}": value
+            f"members.{number}.{name}": value.clone()  # one net may be a member twice
             for number, one in enumerate(self.members)
             for name, value in one.tensors().items()
         }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from convclinic.job.display import Display, Lines, Silent
 from convclinic.job.fitting import read_wish, run_document
 from convclinic.job.planning import Planned, Wish, make_plan
 from convclinic.job.run import Run
+from convclinic.job.tasks import train_all
 from convclinic.job.watching import check_mode
 from convclinic.recipe import Recipe
 from convclinic.study import engine, folds
@@ -77,19 +76,7 @@ def crossval(
     with place.locked(target), Silent() if quiet else Lines() as display:
         display.say(f"folder {target}")
         classes, tasks = prepare(wish, target, n_folds, workers, clinic, display)
-        display.stage("train")
-        begun = time.monotonic()
-        ends = engine.run(tasks, "convclinic.job.tasks:fit", target, workers=workers, cluster=cluster)
-        for done, one in enumerate(ends, 1):
-            if one.error:
-                raise ConvclinicError(
-                    f"{one.task.name} failed: {one.error}", fix=f"the same command goes on in {target}"
-                )
-            left = (time.monotonic() - begun) / done * (n_folds - done)
-            words = f"{one.task.name}: test accuracy {(one.result or {})['test']['accuracy']:.1%}"
-            display.update(done, n_folds, words, left)
-            display.say(f"  {words}")
-        runs = tuple(Run(target / task.name) for task in tasks)
+        runs = train_all(tasks, target, display, workers, cluster)
         matrices = [np.array(run.metrics["test"]["confusion"], np.int64) for run in runs]
         found = CrossValidated(target, classes, runs, folds.together(matrices))
         write_json(target / RESULT, found.to_dict())
@@ -128,8 +115,8 @@ def prepare(
         payload, data = kept["payload"], reopen(target)
         parts = folds.parts(data.labels, place.groups(target), n_folds, wish.seed, data.classes)
     else:
-        threads = max(1, len(os.sched_getaffinity(0)) // workers)
-        torch.set_num_threads(threads)  # what the workers will have, so that steps are timed as they will be
+        # what the workers will have, so that steps are timed as they will be
+        torch.set_num_threads(engine.threads_each(workers))
         rounds = -(-n_folds // workers)
         share = dataclasses.replace(wish, budget=None if wish.budget is None else wish.budget / rounds)
         with place.provisional(target):

@@ -17,15 +17,17 @@ from convclinic.data.dataset import Dataset, divide, reopen
 from convclinic.evaluate import split_logits
 from convclinic.ground.errors import ConvclinicError, nearest
 from convclinic.ground.files import read_json, write_json
+from convclinic.ground.stats import fit_temperature
 from convclinic.job import folder as place
 from convclinic.job.display import Display, Lines, Silent
 from convclinic.job.judging import judge
 from convclinic.job.run import Run
+from convclinic.job.tasks import train_all
 from convclinic.model import Model, joined, load
 from convclinic.planning.hardware import choose_device
 from convclinic.recipe import Recipe
 from convclinic.report.page import write_report
-from convclinic.study import engine, ensembles
+from convclinic.study import ensembles
 from convclinic.study.comparing import columns
 from convclinic.study.engine import Task
 
@@ -117,13 +119,7 @@ def _trained(given: Sequence[Path], members: int, target: Path, workers: int, di
                 },
             )
         )
-    display.stage("train")
-    ends = engine.run(tasks, "convclinic.job.tasks:fit", target / MEMBERS, workers=workers)
-    for done, one in enumerate(ends, 1):
-        if one.error:
-            raise ConvclinicError(f"{one.task.name} failed: {one.error}", fix="the same command goes on")
-        display.update(done, missing, one.task.name)
-    return [target / MEMBERS / task.name for task in tasks]
+    return [run.path for run in train_all(tasks, target / MEMBERS, display, workers)]
 
 
 def _same_data(paths: Sequence[Path]) -> Dataset:
@@ -160,39 +156,46 @@ def _choose(models: Sequence[Model], data: Dataset, method: str) -> _Chosen:
     }
     soup = _soup(models, data) if method in ("auto", SOUP) else None
     if soup is not None:
-        own = soup.probabilities(split_logits(soup, data, "validation")[0])
-        losses[SOUP] = ensembles.log_loss(own, labels)
+        losses[SOUP] = soup.losses[SOUP]
     elif method == SOUP:
         raise ConvclinicError(
             "a soup needs nets of one recipe", fix="choose --method mean, or train members of one recipe"
         )
     best = min(losses, key=lambda name: losses[name])
     if best == SOUP and soup is not None:
-        return _Chosen(best, np.full(len(models), 1 / len(models)), soup, losses)
+        return dataclasses.replace(soup, losses=losses)
     weights = ensembles.METHODS[best](probabilities, labels)
     kept = [k for k in range(len(models)) if weights[k] > 0]
     model = joined([models[k] for k in kept], [float(weights[k]) for k in kept])
     return _Chosen(best, weights, model, losses)
 
 
-def _soup(models: Sequence[Model], data: Dataset) -> Model | None:
+def _soup(models: Sequence[Model], data: Dataset) -> _Chosen | None:
     """Greedy soup (Wortsman et al. 2022, arXiv:2203.05482): in the order of their validation accuracy nets
-    are averaged in where that does not lower it. None where the nets are of other recipes."""
+    are averaged in where that does not lower it. Chosen on one half of the validation images; its log loss is
+    that on the other. None where the nets are of other recipes."""
     plain = [dataclasses.replace(one.recipe, seed=0, run=models[0].recipe.run) for one in models]
     if any(recipe != plain[0] for recipe in plain):
         return None
 
     def accuracy(model: Model) -> float:
         logits, labels = split_logits(model, data, "validation")
-        return float((logits.argmax(1) == labels).mean())
+        return float((logits.argmax(1) == labels)[::2].mean())
 
-    ranked = sorted(models, key=accuracy, reverse=True)
-    pot, best = [ranked[0]], accuracy(ranked[0])
-    for one in ranked[1:]:
-        reached = accuracy(_averaged([*pot, one]))
-        if reached >= best:
-            pot, best = [*pot, one], reached
-    return _averaged(pot)
+    reached = [accuracy(one) for one in models]
+    order = sorted(range(len(models)), key=lambda k: -reached[k])
+    pot, best = order[:1], reached[order[0]]
+    for k in order[1:]:
+        with_it = accuracy(_averaged([models[i] for i in (*pot, k)]))
+        if with_it >= best:
+            pot, best = [*pot, k], with_it
+    model = _averaged([models[i] for i in pot])
+    logits, labels = split_logits(model, data, "validation")
+    facts = {"temperature": fit_temperature(labels[::2], logits[::2].astype(np.float64))}
+    model = dataclasses.replace(model, facts=facts)
+    loss = ensembles.log_loss(model.probabilities(logits[1::2]), labels[1::2])
+    weights = np.isin(np.arange(len(models)), pot) / len(pot)
+    return _Chosen(SOUP, weights, model, {SOUP: loss})
 
 
 def _averaged(models: Sequence[Model]) -> Model:
@@ -218,7 +221,7 @@ def _judged(
     device: torch.device,
     display: Display,
 ) -> Ensembled:
-    """The run folder of the joint model, tested once; members' own test figures are read from theirs."""
+    """The run folder of the joint model, tested once, beside its members on the same images."""
     divide(paths[0], target, data.splits)
     shutil.copyfile(paths[0] / place.FINDINGS, target / place.FINDINGS)
     judged, model = judge(chosen.model, data, target, display)
@@ -245,7 +248,8 @@ def _judged(
     }
     document = {**place.document(paths[0]), "ensemble": facts}
     write_json(target / place.RECIPE, document)
-    write_json(target / place.METRICS, {**metrics[best], **judged, "ensemble": facts})
+    told = {"device": metrics[best]["device"], "ensemble": facts}
+    write_json(target / place.METRICS, {**judged, **told})
     model.save(target / place.MODEL)
     page = write_report(target)
     display.update(1, 1, str(page))

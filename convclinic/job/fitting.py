@@ -136,6 +136,8 @@ def resume(
     recipe = Recipe.from_dict(document["recipe"])
     where = choose_device(device or document.get("device"))
     torch.set_num_threads(int(document["hardware"]["threads"]))  # sums split otherwise round otherwise
+    if "ensemble" in document:
+        raise ConvclinicError(f"{target} is an ensemble", fix="train its members for longer, and join them")
     with place.locked(target), _display(quiet) as display:
         finished = (target / place.REPORT).exists()
         if finished and extend is None:

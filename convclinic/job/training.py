@@ -70,7 +70,7 @@ def train(
     history.rewind(state.step)
     majority = _majority(data)
     looked = state.step / recipe.total_steps
-    meter = _Meter(recipe, pace.speed if pace else None)
+    meter = _Meter(pace.speed if pace else None)
     doctor = _Doctor(clinic, treatment, recipe, data, state, history, folder, display)
     with _stop_request() as stop, doctor:
         keeper = _Keeper(folder, stop)
@@ -188,13 +188,8 @@ class _Doctor:
         folder: Path,
         display: Display,
     ) -> None:
-        self.mode, self.treatment, self.data, self.folder, self.display = (
-            mode,
-            treatment,
-            data,
-            folder,
-            display,
-        )
+        self.mode, self.treatment = mode, treatment
+        self.data, self.folder, self.display = data, folder, display
         self.watcher: Watcher | None = None
         self.lost = ""
         if treatment:
@@ -279,10 +274,10 @@ def freeze(recipe: Recipe, folder: Path, **facts: Any) -> None:
 class _Meter:
     """How fast steps really go, relative to what was measured for their image size."""
 
-    def __init__(self, recipe: Recipe, speed: Speed | None) -> None:
+    def __init__(self, speed: Speed | None) -> None:
         self.expected = speed.step if speed else {}
         self.last, self.ratio, self.plain = time.monotonic(), 1.0, 0.0
-        self.recipe, self.seen = recipe, 0
+        self.seen = 0
 
     def tick(self, recipe: Recipe, record: Record) -> None:
         now = time.monotonic()

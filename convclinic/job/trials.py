@@ -14,17 +14,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from convclinic import loop
-from convclinic.checks.nets import BATCH_NORM
 from convclinic.clinic.remedies import Remedy
 from convclinic.clinic.signals import Floats
 from convclinic.data.dataset import Dataset
 from convclinic.ground import rng
 from convclinic.ground.stats import fit_temperature
 from convclinic.history import Record
-from convclinic.model import final_size, prepared, to_tensor
+from convclinic.planning.probing import forget_statistics
 from convclinic.recipe import Recipe
 from convclinic.slots import name_of
-from convclinic.tricks.augment._pipeline import resize
 
 CERTAIN = 2.0  # standard errors by which a remedy must be better than nothing
 STATISTICS_IMAGES, STATISTICS_BATCH = 512, 64  # from which batch norm takes its statistics anew
@@ -123,22 +121,17 @@ def losses(recipe: Recipe, data: Dataset, state: loop.State) -> Floats:
 
 @torch.no_grad()
 def _with_statistics(recipe: Recipe, data: Dataset, state: loop.State) -> nn.Module:
-    """A copy of the net, whose batch norm has the mean statistics of some training images early in a run."""
-    copied = copy.deepcopy(state.net).eval()
-    layers = [m for m in copied.modules() if isinstance(m, BATCH_NORM) and m.track_running_stats]
-    frozen = any(name_of(trick) == "frozen_norm" for trick in recipe.transfer)
-    if state.step >= SETTLED or frozen or not layers:
-        return copied
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # the plain mean over the batches
-        layer.train()
+    """The net; early in a run a copy whose batch norm has the mean statistics of some training images."""
+    if state.step >= SETTLED or any(name_of(trick) == "frozen_norm" for trick in recipe.transfer):
+        return state.net
+    copied = copy.deepcopy(state.net)
+    if not forget_statistics(copied):
+        return state.net
     train = data.indices("train")
     order = torch.randperm(len(train), generator=rng.generator(recipe.seed, "statistics")).numpy()
-    images = data.images(train[order[:STATISTICS_IMAGES]])
-    for part in np.array_split(images, max(1, len(images) // STATISTICS_BATCH)):
-        scaled = resize(to_tensor(part), final_size(recipe)).to(state.device).float().div_(255)
-        copied(prepared(recipe.prepare, state.fitted, scaled))
+    chosen = train[order[:STATISTICS_IMAGES]]
+    for part in np.array_split(chosen, max(1, len(chosen) // STATISTICS_BATCH)):
+        copied(loop.plain(recipe, data, state.fitted, part, state.device))
     return copied
 
 

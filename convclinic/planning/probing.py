@@ -182,6 +182,17 @@ def _seconds_an_image(
     return min(times)
 
 
+def forget_statistics(net: nn.Module) -> bool:
+    """Let batch norm take its statistics anew, their plain mean over the batches to come, in a net that is
+    otherwise in evaluation mode. Whether there is any."""
+    net.eval()
+    for layer in norms(net):
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.train()
+    return bool(norms(net))
+
+
 def norms(net: nn.Module) -> list[nn.BatchNorm2d]:
     """The batch norm layers that have statistics to use in testing."""
     return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
@@ -216,14 +227,8 @@ def with_own_statistics(look: Looking) -> Any:
 
 
 def _take_statistics(net: Any, look: Looking, n: int) -> None:
-    layers = norms(net)
-    if not layers:
+    if not forget_statistics(net):
         return
-    net.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # the plain mean over the batches
-        layer.train()
     order = torch.randperm(len(look.images), generator=rng.generator(look.seed, "statistics")).numpy()
     for begin in range(0, max(1, min(n, len(order)) - BATCH + 1), BATCH):
         part = Part(look.images.read, look.images.positions[order[begin : begin + BATCH]])

@@ -1,7 +1,7 @@
 """The engine's tasks on a Ray cluster, one core each. Extra [cluster].
 
-Folders and data must lie where every node sees them under one path. A node that is lost takes its tasks with
-it; Ray tries them again, and they go on from their checkpoints.
+Folders and data must lie where every node sees them under one path. Ray tries a task again whose process was
+lost.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Many pieces of work, some at once, each kept as soon as it is finished.
 
     tasks = [Task("fold-0", {...}), Task("fold-1", {...})]
-    for done in run(tasks, "convclinic.job.tasks:train", folder):
+    for done in run(tasks, "convclinic.job.tasks:fit", folder):
         done.task.name, done.result, done.error, done.seconds
 
 A task is a name and plain data; what is to be done with it is a function, named by its module, that takes the
 data and a folder of the task's own and returns plain data. The result is written into that folder. Whoever
-runs the same tasks again, after a kill or a full disk, gets what is finished without working for it; a task
-that was cut short finds its folder as it was left. What fails is told and hinders nobody else.
+runs the same tasks again, after a kill, gets what is finished without working for it; a task that was cut
+short finds its folder as it was left. What fails is told and hinders nobody else.
 
 Workers are processes of this machine, one beside the other with the cores divided among them, or of a Ray
 cluster. No scheduling of our own: concurrent.futures and Ray do it.
@@ -81,16 +81,9 @@ def finished(task: Task, folder: Path) -> Done | None:
     return Done(task, kept["result"], "", kept["seconds"], kept=True)
 
 
-def at_once(cores: int | None = None, memory: float = 0.0, free: float | None = None) -> int:
-    """How many workers this machine bears: one a core, as far as `memory` bytes for each are free."""
-    cores = cores or len(os.sched_getaffinity(0))
-    free = free_memory() if free is None else free
-    return max(1, min(cores, int(free / memory) if memory else cores))
-
-
-def free_memory() -> float:
-    """Bytes that programs could still take."""
-    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+def threads_each(workers: int) -> int:
+    """Of the cores, for each of so many workers."""
+    return max(1, (os.cpu_count() or 1) // workers)
 
 
 def run(
@@ -174,12 +167,11 @@ def _beside_each_other(tasks: Sequence[Task], work: str, folder: Path, workers: 
 
 
 def _in_pool(tasks: Sequence[Task], work: str, folder: Path, workers: int) -> Iterator[Done]:
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
     pool: Executor = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin_worker,
-        initargs=(threads, os.getpid()),
+        initargs=(threads_each(workers), os.getpid()),
     )
     try:
         futures: list[Future[Done]] = [pool.submit(do, task, work, folder) for task in tasks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from convclinic.cli import build
 from convclinic.data.dataset import reopen
 from convclinic.ground.errors import ConvclinicError
 from convclinic.job.ensembling import Ensembled, ensemble
-from convclinic.job.fitting import fit
+from convclinic.job.fitting import fit, resume
 from convclinic.job.run import Run
 from convclinic.model import Ensemble, joined, load
 
@@ -65,13 +66,36 @@ def test_every_verb_takes_it(bars: Path, three: Ensembled) -> None:
 
 def test_members_of_other_sizes_are_joined_and_saved(first: Run, tmp_path: Path) -> None:
     small = load(first.path)
-    large = load(first.path)
-    large = joined([small, large], [1, 3])
-    assert large.weights == (0.25, 0.75)
-    large.save(tmp_path / "m.safetensors")
-    again = load(tmp_path / "m.safetensors")
-    images = reopen(first.path).images(np.arange(4))
-    np.testing.assert_array_equal(again.logits(images), large.logits(images))
+    size = small.recipe.data
+    data = dataclasses.replace(size, height=2 * size.height, width=2 * size.width)
+    large = dataclasses.replace(small, recipe=dataclasses.replace(small.recipe, data=data))
+    both = joined([small, large], [1, 3])
+    assert both.recipe.data == data and both.weights == (0.75, 0.25)
+    own = reopen(first.path).images(np.arange(4))
+    images = own.repeat(2, axis=1).repeat(2, axis=2)  # halved again they are as they were
+    expected = 0.75 * large.probabilities(large.logits(images)) + 0.25 * small.probabilities(
+        small.logits(own)
+    )
+    np.testing.assert_allclose(np.exp(both.logits(images)), expected, atol=1e-5)
+    both.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "m.safetensors").logits(images), both.logits(images))
+
+
+def test_an_ensemble_is_not_trained_for_longer(three: Ensembled) -> None:
+    with pytest.raises(ConvclinicError, match="is an ensemble"):
+        resume(three.run.path, extend="5s", quiet=True)
+
+
+def test_a_soup_says_who_is_in_it(three: Ensembled, tmp_path: Path) -> None:
+    paths = [one["run"] for one in three.facts["members"]]
+    done = ensemble(paths, method="soup", out=tmp_path / "soup", quiet=True)
+    weights = [one["weight"] for one in done.facts["members"]]
+    kept = [k for k, weight in enumerate(weights) if weight]
+    assert sum(weights) == pytest.approx(1.0) and len({weights[k] for k in kept}) == 1
+    states = [load(Path(paths[k])).net.state_dict() for k in kept]
+    name = next(name for name, value in states[0].items() if value.is_floating_point())
+    mean = sum(state[name].double() for state in states) / len(states)
+    np.testing.assert_allclose(load(done.run.path).net.state_dict()[name].numpy(), mean.numpy(), atol=1e-6)
 
 
 def test_auto_says_what_each_method_is_worth(first: Run, three: Ensembled, tmp_path: Path) -> None:

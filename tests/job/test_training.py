@@ -102,7 +102,7 @@ def test_expected_seconds_are_the_sum_over_the_steps_also_of_a_bent_schedule():
 
 def test_what_is_left_follows_the_real_pace(clock):
     recipe = tiny(steps=1000)
-    meter = training._Meter(recipe, speed({SMALL: 1.0}))
+    meter = training._Meter(speed({SMALL: 1.0}))
     assert meter.left(recipe, 0) == pytest.approx(1000)
     walk(clock, meter, recipe, 200, took=2.0)
     assert meter.left(recipe, 200) == pytest.approx(1600, rel=0.03)
@@ -112,14 +112,14 @@ def test_what_is_left_follows_the_real_pace(clock):
 
 def test_one_slow_step_is_not_taken_for_the_pace(clock):
     recipe = tiny(steps=1000)
-    meter = training._Meter(recipe, speed({SMALL: 1.0}))
+    meter = training._Meter(speed({SMALL: 1.0}))
     walk(clock, meter, recipe, 1, took=3.0)
     assert meter.left(recipe, 1) < 1.15 * 999
 
 
 def test_a_machine_that_stands_still_for_a_minute_is_not_a_slow_one(clock):
     recipe = tiny(steps=1000)
-    meter = training._Meter(recipe, speed({SMALL: 1.0}))
+    meter = training._Meter(speed({SMALL: 1.0}))
     walk(clock, meter, recipe, 100, took=1.0)
     walk(clock, meter, recipe, 1, took=60.0, since=100)
     assert meter.left(recipe, 101) < 1.06 * 899
@@ -132,7 +132,7 @@ def test_one_bend_at_most_doubles_what_is_left(clock):
 
 def test_evaluations_are_no_part_of_the_pace(clock):
     recipe = tiny(steps=1000)
-    meter = training._Meter(recipe, speed({SMALL: 1.0}))
+    meter = training._Meter(speed({SMALL: 1.0}))
     walk(clock, meter, recipe, 100, took=1.0, evaluate_every=10)
     assert meter.left(recipe, 100) == pytest.approx(900)
 
@@ -140,14 +140,14 @@ def test_evaluations_are_no_part_of_the_pace(clock):
 def test_a_slow_machine_is_slow_at_every_size(clock):
     """What was seen at small images tells about the large ones to come."""
     recipe = tiny(steps=1000, sizes=SIZES)
-    meter = training._Meter(recipe, speed(SECONDS))
+    meter = training._Meter(speed(SECONDS))
     walk(clock, meter, recipe, 300, took=1.5)
     assert meter.left(recipe, 300) == pytest.approx(1.5 * (100 + 600 + 1200), rel=0.01)
 
 
 def test_without_expectations_the_mean_step_tells(clock):
     recipe = tiny(steps=1000)
-    meter = training._Meter(recipe, None)
+    meter = training._Meter(None)
     assert meter.left(recipe, 0) == 0.0
     walk(clock, meter, recipe, 50, took=0.25)
     assert meter.left(recipe, 50) == pytest.approx(950 * 0.25)
@@ -158,7 +158,7 @@ def test_without_expectations_the_mean_step_tells(clock):
 
 def bend(clock, recipe, step, have, took=1.0, budget=1000.0, step_seconds=None):
     """What becomes of `recipe` at `step` when steps took `took` seconds and `have` seconds are left."""
-    meter = training._Meter(recipe, speed(step_seconds or {SMALL: 1.0}))
+    meter = training._Meter(speed(step_seconds or {SMALL: 1.0}))
     walk(clock, meter, recipe, 200, took, since=step - 200)
     pace = Pace(clock.now + have, budget, speed(step_seconds or {SMALL: 1.0}))
     return training._bend(recipe, step, pace, meter)

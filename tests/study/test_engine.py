@@ -46,8 +46,7 @@ def test_workers_are_processes_that_share_the_cores(tmp_path: Path) -> None:
     ends = list(run(tasks(4), f"{WORK}:slow", tmp_path, workers=2))
     seen = {(end.result or {})["process"] for end in ends}
     assert len(seen) == 2 and os.getpid() not in seen
-    cores = len(os.sched_getaffinity(0))
-    assert {(end.result or {})["threads"] for end in ends} == {max(1, cores // 2)}
+    assert {(end.result or {})["threads"] for end in ends} == {max(1, (os.cpu_count() or 1) // 2)}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -77,13 +76,6 @@ def test_a_result_of_other_settings_is_not_taken_for_this_one(tmp_path: Path) ->
 def test_two_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConvclinicError, match="two tasks are called t0"):
         list(run([*tasks(1), *tasks(1)], f"{WORK}:square", tmp_path))
-
-
-def test_one_worker_a_core_as_far_as_memory_goes() -> None:
-    assert engine.at_once(cores=8, memory=2e9, free=7e9) == 3
-    assert engine.at_once(cores=2, memory=1e9, free=100e9) == 2
-    assert engine.at_once(cores=4, memory=50e9, free=7e9) == 1
-    assert engine.at_once(cores=4) == 4
 
 
 RUN = """
