@@ -129,7 +129,8 @@ def resume(
 ) -> Run:
     """Go on with a run that was stopped or killed; with `extend`, train a finished one for longer.
 
-    The same machine ends with the same weights, bit for bit, as if the run had never stopped.
+    The same machine ends with the same weights, bit for bit, as if the run had never stopped; on a GPU up to
+    rounding, for some of its kernels add in any order.
     """
     target, started = Path(run), time.monotonic()
     document = place.document(target)

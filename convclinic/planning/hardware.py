@@ -80,6 +80,9 @@ def convolution_rates(device: torch.device, repeats: int = 15) -> tuple[float, f
     """
     work = 3 * 2 * 64 * 128 * 64 * 9 * 16 * 16
     best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    if device.type != "cpu":
+        for dtype in best:
+            _convolution_seconds(device, dtype)
     running, begin = list(best), time.perf_counter()
     for repeat in range(repeats + 1):
         for dtype in running:

@@ -17,6 +17,7 @@ from convclinic.ground.errors import ConvclinicError
 pixels, digits = load_digits(return_X_y=True)
 IMAGES = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
 LABELS = torch.tensor(digits)
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 class Functional(nn.Module):
@@ -43,64 +44,74 @@ def sequential() -> nn.Module:
     )
 
 
+def random_states(device: str) -> list[Tensor]:
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if device == "cuda" else [])]
+
+
 def train(
     build: Callable[[], nn.Module] = sequential,
     watched: bool = True,
     steps: int = 60,
     alter: str = "",
     preflight: bool = True,
+    device: str = "cpu",
 ) -> tuple[nn.Module, Clinic | None]:
     """The contract's loop on digits. `alter` plants a fault."""
     torch.manual_seed(0)
-    model = build()
+    images, labels = IMAGES.to(device), LABELS.to(device)
+    model = build().to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     clinic = Clinic(model, optimizer, classes=10) if watched else None
     order = torch.randperm(1400)
     if clinic and preflight:
-        clinic.preflight(IMAGES[order[:64]], LABELS[order[:64]], nn.CrossEntropyLoss())
+        clinic.preflight(images[order[:64]], labels[order[:64]], nn.CrossEntropyLoss())
     for step in range(steps):
         here = order[torch.arange(step * 64, step * 64 + 64) % 1400]
         model.train(alter != "eval")
-        logits = model(IMAGES[here])
-        loss = F.cross_entropy(logits, LABELS[here])
+        logits = model(images[here])
+        loss = F.cross_entropy(logits, labels[here])
         if alter != "no zero_grad":
             optimizer.zero_grad(set_to_none=step % 2 == 0)
         loss.backward()
         optimizer.step()
         if clinic:
-            clinic.observe(loss=loss, inputs=IMAGES[here], targets=LABELS[here], logits=logits)
+            clinic.observe(loss=loss, inputs=images[here], targets=labels[here], logits=logits)
     if clinic:
         model.train(alter == "train mode")
         with torch.no_grad():
-            answers = torch.cat([model(part).argmax(1) for part in IMAGES[1400:].split(64)])
-        clinic.observe_epoch(val_accuracy=float((answers == LABELS[1400:]).float().mean()))
+            answers = torch.cat([model(part).argmax(1) for part in images[1400:].split(64)])
+        clinic.observe_epoch(val_accuracy=float((answers == labels[1400:]).float().mean()))
     return model, clinic
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("build", [sequential, Functional])
 def test_weights_buffers_and_random_state_are_those_of_an_unwatched_run(
-    build: Callable[[], nn.Module],
+    build: Callable[[], nn.Module], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone, _ = train(build, watched=False)
-    state = torch.get_rng_state()
-    watched, _ = train(build)
-    assert torch.equal(state, torch.get_rng_state())
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # without it no two runs are equal
+    alone, _ = train(build, watched=False, device=device)
+    states = random_states(device)
+    watched, _ = train(build, device=device)
+    assert all(map(torch.equal, states, random_states(device)))
     for name, value in alone.state_dict().items():
         assert torch.equal(value, watched.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("build", [sequential, Functional])
-def test_a_healthy_run_is_met_with_silence(build: Callable[[], nn.Module]) -> None:
-    _, clinic = train(build)
+def test_a_healthy_run_is_met_with_silence(build: Callable[[], nn.Module], device: str) -> None:
+    _, clinic = train(build, device=device)
     assert clinic and [f for f in clinic.findings() if f.severity != "info"] == []
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     ("alter", "cause"),
     [("no zero_grad", "missing_zero_grad"), ("eval", "wrong_mode"), ("train mode", "wrong_mode")],
 )
-def test_mistakes_in_the_loop_are_named(alter: str, cause: str) -> None:
-    _, clinic = train(alter=alter)
+def test_mistakes_in_the_loop_are_named(alter: str, cause: str, device: str) -> None:
+    _, clinic = train(alter=alter, device=device)
     assert clinic and clinic.findings()[0].cause == cause
 
 
@@ -224,21 +235,23 @@ def test_gradient_accumulation_is_not_a_forgotten_zero_grad() -> None:
     assert clinic.signals().updates == 10
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("frozen", [False, True])
-def test_it_goes_with_compile_autocast_clipping_and_several_optimizers(frozen: bool) -> None:
+def test_it_goes_with_compile_autocast_clipping_and_several_optimizers(frozen: bool, device: str) -> None:
     torch.manual_seed(0)
-    model = Functional()
+    model = Functional().to(device)
     model.conv.requires_grad_(not frozen)
-    wrapped = torch.compile(model, backend="eager")
+    wrapped = torch.compile(model, backend="eager" if device == "cpu" else "inductor")
     optimizers = [
         torch.optim.Adam([*model.conv.parameters(), *model.norm.parameters()]),
         torch.optim.SGD(model.head.parameters(), lr=0.1),
     ]
     clinic = Clinic(wrapped, optimizers, classes=10)
-    clinic.preflight(IMAGES[:64], LABELS[:64], nn.CrossEntropyLoss())
+    clinic.preflight(IMAGES[:64].to(device), LABELS[:64].to(device), nn.CrossEntropyLoss())
     for step in range(25):
-        images, labels = IMAGES[step * 32 : step * 32 + 32], LABELS[step * 32 : step * 32 + 32]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        here = slice(step * 32, step * 32 + 32)
+        images, labels = IMAGES[here].to(device), LABELS[here].to(device)
+        with torch.autocast(device, dtype=torch.bfloat16):
             logits = wrapped(images)
         loss = F.cross_entropy(logits.float(), labels)
         for optimizer in optimizers:
@@ -253,3 +266,53 @@ def test_it_goes_with_compile_autocast_clipping_and_several_optimizers(frozen: b
     assert seen.probes[-1].activations
     alarms = [f.cause for f in clinic.findings() if f.severity != "info"]
     assert alarms == (["frozen_parameters"] if frozen else [])  # a random layer that never learns
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("scale", [2.0**10, 2.0**40])
+def test_it_goes_with_a_gradient_scaler_that_skips_updates(scale: float) -> None:
+    torch.manual_seed(0)
+    model = sequential().cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cuda", init_scale=scale)
+    clinic = Clinic(model, optimizer, classes=10)
+    clinic.preflight(IMAGES[:64].cuda(), LABELS[:64].cuda(), nn.CrossEntropyLoss())
+    skipped = 0
+    for step in range(60):
+        here = slice(step % 40 * 32, step % 40 * 32 + 32)
+        images, labels = IMAGES[here].cuda(), LABELS[here].cuda()
+        with torch.autocast("cuda", dtype=torch.float16):
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        before = scaler.get_scale()
+        scaler.update()
+        skipped += scaler.get_scale() < before
+        clinic.observe(loss=loss, inputs=images, targets=labels, logits=logits)
+    assert (skipped > 0) == (scale > 2.0**20)
+    assert [f.cause for f in clinic.findings() if f.severity != "info"] == []
+    norms = clinic.signals().steps.known("grad_norm")[0]
+    assert (norms < 1e3).all(), "the scale is not part of the gradient"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_of_32_steps_one_waits_for_the_accelerator() -> None:
+    model = sequential().cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    clinic = Clinic(model, optimizer, classes=10)
+    images, labels = IMAGES[:64].cuda(), LABELS[:64].cuda()
+    try:
+        for step in range(1, 345):
+            if step > 300:  # past the first steps, when much is measured
+                torch.cuda.set_sync_debug_mode("default" if step % 32 == 0 else "error")
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            clinic.observe(loss=loss, inputs=images, targets=labels, logits=logits)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert clinic.signals().observed == 344

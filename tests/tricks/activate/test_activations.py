@@ -84,7 +84,7 @@ def test_gain_of_rrelu_is_that_of_training_over_its_draws():
         (Sigmoid(), sigmoid),
         (Tanh(), tanh),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_module_equals_formula(trick, formula):
     x = torch.linspace(-6, 6, 401, dtype=torch.float64).view(1, 401, 1, 1)

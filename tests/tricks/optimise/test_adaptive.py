@@ -112,7 +112,7 @@ def adam(w, gradients, lr, beta1, beta2, eps, weight_decay):
         (Adadelta(weight_decay=0.1), adadelta),
         (Adam(weight_decay=0.1), adam),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_six_updates_equal_the_papers_formula_in_numpy(trick, paper):
     rng = np.random.default_rng(0)

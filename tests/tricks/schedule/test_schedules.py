@@ -154,7 +154,7 @@ def theirs(make) -> list[float]:
         ),
         (Exponential(final=0.05), lambda o: lr_scheduler.ExponentialLR(o, 0.05 ** (1 / 20))),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_equals_torchs_scheduler(schedule, make):
     assert [schedule.factor(k / 20) for k in range(20)] == pytest.approx(theirs(make))
