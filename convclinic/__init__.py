@@ -20,19 +20,23 @@ if TYPE_CHECKING:
     from convclinic.job.fitting import plan as plan
     from convclinic.job.fitting import resume as resume
     from convclinic.job.run import Run as Run
+    from convclinic.job.studying import Evidence as Evidence
+    from convclinic.job.studying import evidence as evidence
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "crossval": "convclinic.job.crossvalidating",
     "ensemble": "convclinic.job.ensembling",
+    "Evidence": "convclinic.job.studying",
+    "evidence": "convclinic.job.studying",
     "fit": "convclinic.job.fitting",
     "plan": "convclinic.job.fitting",
     "resume": "convclinic.job.fitting",
     "Run": "convclinic.job.run",
     "ConvclinicError": "convclinic.ground.errors",
 }
-__all__ = ["ConvclinicError", "Run", "crossval", "ensemble", "fit", "plan", "resume"]
+__all__ = ["ConvclinicError", "Evidence", "Run", "crossval", "ensemble", "evidence", "fit", "plan", "resume"]
 
 
 def __getattr__(name: str) -> Any:

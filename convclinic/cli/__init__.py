@@ -27,6 +27,7 @@ VERBS = (
     "crossval",
     "ensemble",
     "study",
+    "evidence",
     "features",
     "tricks",
     "demo",

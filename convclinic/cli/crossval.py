@@ -31,7 +31,7 @@ def run(
     seed: SeedOrNone = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
-    workers: Workers = 1,
+    workers: Workers = 0,
     cluster: Cluster = None,
     device: Device = None,
     clinic: ClinicMode = "watch",

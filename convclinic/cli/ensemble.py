@@ -21,7 +21,7 @@ def run(
         typer.Option(help="auto (the best on validation), mean, greedy, soup (weights averaged), or single."),
     ] = "auto",
     out: Out = None,
-    workers: Workers = 1,
+    workers: Workers = 0,
     device: Device = None,
     quiet: Quiet = False,
     as_json: Json = False,

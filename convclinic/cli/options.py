@@ -48,7 +48,11 @@ Strategy = Annotated[
     ),
 ]
 Workers = Annotated[
-    int, typer.Option(min=1, help="How many are trained at once, the cores divided among them.")
+    int,
+    typer.Option(
+        min=0,
+        help="How many are trained at once, the cores divided among them; 0: as many as this machine bears.",
+    ),
 ]
 Cluster = Annotated[
     str | None, typer.Option(help="Train on a Ray cluster instead: its address, or auto. Extra [cluster].")

@@ -56,7 +56,7 @@ def crossval(
     recipe: str | Path | Recipe | None = None,
     settings: Sequence[str] = (),
     device: str | None = None,
-    workers: int = 1,
+    workers: int = 0,
     cluster: str | None = None,
     clinic: str = "watch",
     quiet: bool = False,
@@ -64,14 +64,15 @@ def crossval(
     """Train one net a fold and test each on the images that it has not seen.
 
     All folds follow one recipe, planned as `fit` plans it for a fold's share of the budget, or the one given.
-    budget: seconds or text, for everything; workers: folds trained at once, the cores divided among them;
-    cluster: a Ray cluster's address, or "auto". out: a folder, new or of the same cross-validation, which
-    then goes on. Raises ConvclinicError for anything wrong with the input and when a fold fails, and
-    Interrupted on Ctrl-C: the same call goes on.
+    budget: seconds or text, for everything; workers: folds trained at once, the cores divided among them, 0
+    for as many as this machine bears; cluster: a Ray cluster's address, or "auto". out: a folder, new or of
+    the same cross-validation, which then goes on. Raises ConvclinicError for anything wrong with the input
+    and when a fold fails, and Interrupted on Ctrl-C: the same call goes on.
     """
     check_mode(clinic)
     folds.check(n_folds)
     wish = read_wish(Path(data), budget, seed, recipe, settings, device, None, False, {})
+    workers = min(workers or engine.bearable(wish.device), n_folds)
     target = _folder(Path(out) if out is not None else None, wish.data)
     with place.locked(target), Silent() if quiet else Lines() as display:
         display.say(f"folder {target}")

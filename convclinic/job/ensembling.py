@@ -27,7 +27,7 @@ from convclinic.model import Model, joined, load
 from convclinic.planning.hardware import choose_device
 from convclinic.recipe import Recipe
 from convclinic.report.page import write_report
-from convclinic.study import ensembles
+from convclinic.study import engine, ensembles
 from convclinic.study.comparing import columns
 from convclinic.study.engine import Task
 
@@ -64,16 +64,16 @@ def ensemble(
     members: int = 0,
     method: str = "auto",
     out: str | Path | None = None,
-    workers: int = 1,
+    workers: int = 0,
     device: str | None = None,
     quiet: bool = False,
 ) -> Ensembled:
     """Join runs of the same data and split, by the method that does best on validation, and test it once.
 
-    members: train as many in all, with the first run's recipe and data and other seeds; workers: at once.
-    method: "mean", "greedy" (Caruana et al. 2004), "soup" (weights averaged: one net's cost), "single" or
-    "auto". out: the new run folder. Raises ConvclinicError for fewer than two runs, for runs of other data or
-    splits, and for an unknown method.
+    members: train as many in all, with the first run's recipe and data and other seeds; workers: at once, 0
+    for as many as this machine bears. method: "mean", "greedy" (Caruana et al. 2004), "soup" (weights
+    averaged: one net's cost), "single" or "auto". out: the new run folder. Raises ConvclinicError for fewer
+    than two runs, for runs of other data or splits, and for an unknown method.
     """
     if method not in METHODS:
         raise ConvclinicError(f"no method '{method}'", fix=nearest(method, METHODS))
@@ -83,7 +83,7 @@ def ensemble(
     where = choose_device(device)
     target = _folder(Path(out) if out is not None else None, given[0], members)
     with place.locked(target), Silent() if quiet else Lines() as display:
-        paths = given + _trained(given, members, target, workers, display)
+        paths = given + _trained(given, members, target, workers or engine.bearable(where), display)
         data = _same_data(paths)
         models = [load(path, where) for path in paths]
         display.stage("ensemble")

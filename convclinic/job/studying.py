@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from convclinic.data.sources import Source, open_source
 from convclinic.data.survey import survey
 from convclinic.ground import units
 from convclinic.ground.errors import ConvclinicError
+from convclinic.ground.files import write_json
 from convclinic.job import folder as place
 from convclinic.job.display import Display, Lines, Silent
 from convclinic.job.planning import Wish, make_plan, operations
@@ -26,8 +28,11 @@ from convclinic.planning.orientation import mirror_test
 from convclinic.planning.speed import forward_operations
 from convclinic.recipe import Recipe
 from convclinic.slots import Input, read_slot
-from convclinic.study import activations, balance, comparing
+from convclinic.study import activations, balance, comparing, engine
+from convclinic.study import evidence as evidences
 from convclinic.study.comparing import Contender, Kept, Outcome
+
+EVIDENCE = "evidence.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Request:
     quiet: bool = False
     weights: str | Path | None = None
     backbone: str | None = None
+    workers: int = 1
+    cluster: str | None = None
 
     def folder(self, question: str) -> Path:
         name = Path(self.data).resolve().name.split(".")[0]
@@ -59,9 +66,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Studied:
-    """The outcomes, how long each net was trained, training images a class, and where all is kept."""
+    """The outcomes, what failed and why, the recipe they come from, the machine, how long each net was
+    trained, training images a class, and where all is kept."""
 
     outcomes: list[Outcome]
+    failed: dict[str, str]
+    recipe: Recipe
+    machine: str
     steps: int
     epochs: float
     counts: dict[str, int]
@@ -121,6 +132,85 @@ def study_balance(request: Request) -> Studied:
     return _study(request, question)
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What each trick brought, and how that was found out, as plain data."""
+
+    rows: list[evidences.Row]
+    facts: dict[str, Any]
+    folder: Path
+
+    def table(self) -> str:
+        """The rows as text, and under them at which size they were had."""
+        facts = self.facts
+        lines = [
+            evidences.table(self.rows),
+            "",
+            f"each net: {facts['steps']} steps, {facts['epochs']:.1f} epochs of {facts['training_images']} "
+            f"images; judged on {facts['test_images']}; kept in {self.folder}",
+            *(f"failed: {what}: {why}" for what, why in facts["failed"].items()),
+        ]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), **self.facts}
+
+
+def evidence(
+    data: str | Path,
+    tricks: Sequence[str] = (),
+    *,
+    net: str = "compact",
+    seeds: int = 3,
+    budget: str | float | None = "1h",
+    out: str | Path | None = None,
+    settings: Sequence[str] = (),
+    workers: int = 0,
+    cluster: str | None = None,
+    device: str | None = None,
+    quiet: bool = False,
+) -> Evidence:
+    """Train the same recipe with and without each trick, several seeds each: see study.evidence.
+
+    tricks: such as "cutout" or "augment.cutout", all where none is named. budget: for all nets together,
+    seconds or text; "run.steps=N" among the settings says instead how long each is trained. workers: nets at
+    once, 0 for as many as this machine bears. out: kept there, with `evidence.json`; the same call goes on.
+    Raises ConvclinicError for a trick that is not known and a budget that is too small.
+    """
+
+    def base(request: Request, facts: _Facts) -> Recipe:
+        chosen = read_slot("net", request.net)
+        return evidences.base_recipe(facts.shape, chosen, facts.machine.precision, request.settings)
+
+    def divided(data: Dataset, folder: Path) -> Callable[[int], Dataset]:
+        return lambda seed: data
+
+    def words(outcome: Outcome) -> str:
+        return f"test accuracy {outcome.test.accuracy:.2%}"
+
+    request = Request(
+        data, net, seeds, budget, tricks, out, settings, device, quiet, workers=workers, cluster=cluster
+    )
+    question = _Question("evidence", None, base, evidences.contenders, divided, words)
+    studied = _study(request, question)
+    rows = evidences.summary(studied.outcomes, studied.recipe, tricks)
+    facts = {
+        "data": Path(data).name,
+        "training_images": sum(studied.counts.values()),
+        "test_images": sum(studied.outcomes[0].test.of),
+        "recipe": studied.recipe.to_dict(),
+        "steps": studied.steps,
+        "epochs": studied.epochs,
+        "seeds": seeds,
+        "machine": studied.machine,
+        "versions": {"convclinic": version("convclinic"), "torch": torch.__version__},
+        "rows": [row.to_dict() for row in rows],
+        "failed": studied.failed,
+    }
+    write_json(studied.folder / EVIDENCE, facts)
+    return Evidence(rows, facts, studied.folder)
+
+
 def _planned(request: Request, facts: _Facts) -> Recipe:
     """What `fit` would train in `facts.seconds`, without a policy for rare classes."""
     mirror, profile = mirror_test(facts.data, 0), facts.data.profile
@@ -145,6 +235,7 @@ def _study(request: Request, question: _Question) -> Studied:
     request = dataclasses.replace(request, net=request.net or question.net)
     question.contenders(Recipe(), request.only)  # a label that is not known is refused before any work
     where, folder = hardware.choose_device(request.device), request.folder(question.name)
+    request = dataclasses.replace(request, workers=request.workers or engine.bearable(where))
     folder.mkdir(parents=True, exist_ok=True)
     wish = _wish(request, question)
     with place.locked(folder), Silent() if request.quiet else Lines() as display:
@@ -156,23 +247,37 @@ def _study(request: Request, question: _Question) -> Studied:
             data = reopen(folder)
         display.stage("train")
         contenders = question.contenders(kept.recipe, request.only)
-        outcomes: list[Outcome] = []
-        runs = comparing.compare(
+        outcomes, failed = list[Outcome](), dict[str, str]()
+        begun, total = time.monotonic(), len(contenders) * request.seeds
+        nets = comparing.compare(
             contenders,
             question.divided(data, folder),
             where,
             request.seeds,
-            kept,
-            lambda more: comparing.keep(folder, wish, more),
+            kept.steps,
+            folder,
+            request.workers,
+            request.cluster,
         )
-        for outcome, done, total in runs:
-            outcomes.append(outcome)
-            words = f"{outcome.label}, seed {outcome.seed}: {question.words(outcome)}"
-            display.update(done, total, words)
+        for done, (one, seed, outcome) in enumerate(nets, 1):
+            if isinstance(outcome, Outcome):
+                outcomes.append(outcome)
+                words = f"{one.label}, seed {seed}: {question.words(outcome)}"
+            else:
+                words = failed[f"{one.label}, seed {seed}"] = outcome
+                words = f"{one.label}, seed {seed} failed: {words}"
+            display.update(done, total, words, (time.monotonic() - begun) / done * (total - done))
             display.say(f"  {words}")
+        if not outcomes:
+            raise ConvclinicError(f"every net failed: {next(iter(failed.values()))}")
+    place_of = {one.label: place for place, one in enumerate(contenders)}
+    outcomes.sort(key=lambda outcome: (outcome.seed, place_of[outcome.label]))
     n = data.profile.n_train
     epochs = kept.steps * min(kept.recipe.run.batch_size, n) / n
-    return Studied(outcomes, kept.steps, epochs, data.profile.class_counts, folder)
+    machine = hardware.name_of(where)
+    return Studied(
+        outcomes, failed, kept.recipe, machine, kept.steps, epochs, data.profile.class_counts, folder
+    )
 
 
 def _wish(request: Request, question: _Question) -> dict[str, Any]:
@@ -202,8 +307,7 @@ def _begin(
     if _pretrained(request):
         recipe, data = _fine_tuned(request, source, each, device, folder, display)
         left = seconds - (time.monotonic() - started)
-        contenders = question.contenders(recipe, request.only)
-        return Kept(recipe, comparing.steps_within(contenders, data, device, request.seeds, left), ()), data
+        return _kept(request, question, recipe, data, device, left), data
     net = Compact() if request.net is None else read_slot("net", request.net)
 
     def cost(height: int, width: int) -> float:
@@ -220,10 +324,28 @@ def _begin(
     size = (shape.height, shape.width, shape.channels)
     data = assemble(source, seen, size, folder, seed=0, progress=progress)
     recipe = question.base(request, _Facts(data, shape, machine, each))
-    contenders = question.contenders(recipe, request.only)
     left = seconds - (time.monotonic() - started)
-    steps = comparing.steps_within(contenders, data, device, request.seeds, left)
-    return Kept(recipe, steps, ()), data
+    return _kept(request, question, recipe, data, device, left), data
+
+
+def _kept(
+    request: Request,
+    question: _Question,
+    recipe: Recipe,
+    data: Dataset,
+    device: torch.device,
+    seconds: float,
+) -> Kept:
+    """The recipe with the steps that were asked for, or as many as every net can have."""
+    steps = recipe.run.steps
+    if not any(setting.startswith("run.steps=") for setting in request.settings):
+        contenders = question.contenders(recipe, request.only)
+        threads = torch.get_num_threads()
+        if request.workers > 1:
+            torch.set_num_threads(engine.threads_each(request.workers))
+        steps = comparing.steps_within(contenders, data, device, request.seeds, seconds, request.workers)
+        torch.set_num_threads(threads)
+    return Kept(dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, steps=steps)), steps)
 
 
 def _pretrained(request: Request) -> bool:

@@ -54,17 +54,21 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
+def name_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).name
+    return f"{torch.get_num_threads()}-thread {device.type.upper()}"
+
+
 def measure(device: torch.device) -> Hardware:
     if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        name, memory = properties.name, properties.total_memory
+        memory = torch.cuda.get_device_properties(device).total_memory
     else:
-        name = f"{torch.get_num_threads()}-thread {device.type.upper()}"
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     float32_rate, bfloat16_rate = convolution_rates(device)
     return Hardware(
         device=str(device),
-        name=name,
+        name=name_of(device),
         threads=torch.get_num_threads(),
         memory_bytes=memory,
         float32_rate=float32_rate,

@@ -27,6 +27,7 @@ from convclinic.tricks.balance.logit_adjustment import LogitAdjustment
 from convclinic.tricks.balance.rare_crops import RareCrops
 from convclinic.tricks.balance.two_part import TwoPart
 from convclinic.tricks.balance.up_sampling import UpSampling
+from convclinic.tricks.combine.none import Single
 
 NONE = "none"
 POLICIES: dict[str, tuple[Any, ...]] = {
@@ -68,7 +69,9 @@ class Verdict:
 
 
 def contenders(recipe: Recipe, only: Sequence[str] = ()) -> list[Contender]:
-    """The recipe with each of the policies asked for, beside none; all where none is asked for."""
+    """The recipe with each of the policies asked for, beside none; all where none is asked for. In one view:
+    those of a planned recipe would cost time and change no comparison."""
+    recipe = dataclasses.replace(recipe, combine=Single())
     labels = {NONE, *choose(only, list(POLICIES), "policy")}
     return [
         Contender(label, with_policy(recipe, policy)) for label, policy in POLICIES.items() if label in labels

@@ -1,37 +1,48 @@
 """Recipes that differ in one choice, each trained with several seeds for the same number of steps.
 
-What is finished is kept in `study.json`, with the wish it answers and the recipe that was planned for it: a
-study that was stopped goes on with the same recipe, however busy the machine is then.
+`study.json` holds the wish that a study answers and the recipe that was planned for it, and the engine's
+folders what every net came to: a study that was stopped goes on with the same recipe, however busy the
+machine is then.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from scipy.stats import t as student
 
 from convclinic import loop
-from convclinic.data.dataset import Dataset
+from convclinic.data.dataset import Dataset, reopen
 from convclinic.ground.errors import ConvclinicError, nearest
 from convclinic.ground.files import read_json, write_json
 from convclinic.ground.units import duration
+from convclinic.model import batches, forward
 from convclinic.planning.planner import affordable_head, mean_step
 from convclinic.planning.speed import measure
 from convclinic.recipe import Recipe
+from convclinic.study import engine
+from convclinic.study.engine import Plain, Task
 
-FORMAT = 2
-FILE = "study.json"
+FORMAT = 3
+FILE, NETS = "study.json", "nets"
 FEWEST_STEPS = 50
 MEASURE_SECONDS = 2.0  # a contender, at most
 MARGIN = 0.05  # of the budget is left for what cannot be foreseen
+WINDOWS = 10  # of a training's steps, each timed: a machine that pauses spoils one of them
+EVALUATIONS = 20  # of a net whose schedule reacts to them
+CHUNK = 1000  # images read at once
+
+Split: TypeAlias = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trained net: what it scores, single view, and the loss of its last steps on training batches."""
+    """One trained net: what it scores in the views of its recipe, the loss of its last steps on training
+    batches, seconds in all, and the median seconds of a step."""
 
     label: str
     seed: int
@@ -79,6 +91,7 @@ class Outcome:
     test: Score
     training_loss: float
     seconds: float
+    step_seconds: float
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,6 @@ class Kept:
 
     recipe: Recipe
     steps: int
-    outcomes: tuple[Outcome, ...]
 
 
 def mean_of(values: Sequence[float]) -> Mean:
@@ -133,9 +145,14 @@ def _means(asked: str, label: str) -> bool:
 
 
 def steps_within(
-    contenders: Sequence[Contender], data: Dataset, device: torch.device, n_seeds: int, seconds: float
+    contenders: Sequence[Contender],
+    data: Dataset,
+    device: torch.device,
+    n_seeds: int,
+    seconds: float,
+    workers: int = 1,
 ) -> int:
-    """How many steps every net can have, so that all of them together take `seconds`.
+    """How many steps every net can have, so that all of them take `seconds`, so many at once.
 
     Raises ConvclinicError when that would be too few to tell anything.
     """
@@ -147,10 +164,10 @@ def steps_within(
         per_step += mean_step(one.recipe, speed)
         closing += speed.start + speed.evaluate_image * (data.profile.n_test + data.profile.n_validation)
         closing += affordable_head(one.recipe, data.profile, speed, seconds)[1]
-    left = seconds * (1 - MARGIN) - (time.perf_counter() - begin) - n_seeds * closing
+    left = (seconds * (1 - MARGIN) - (time.perf_counter() - begin)) * workers - n_seeds * closing
     steps = int(left / (n_seeds * per_step))
     if steps < FEWEST_STEPS:
-        need = (n_seeds * (FEWEST_STEPS * per_step + closing)) / (1 - MARGIN)
+        need = (n_seeds * (FEWEST_STEPS * per_step + closing)) / workers / (1 - MARGIN)
         raise ConvclinicError(
             f"{duration(seconds)} allow each of the {n_seeds * len(contenders)} nets {max(0, steps)} steps",
             fix=f"give {duration(need * 1.1)}, fewer --seeds or --only some, or a smaller net",
@@ -169,8 +186,7 @@ def find(folder: Path, wish: dict[str, Any]) -> Kept | None:
     kept = read_json(path)
     if kept.get("format") != FORMAT or kept["wish"] != wish:
         raise ConvclinicError(f"{folder} holds a study of other settings", fix="give another --out")
-    outcomes = tuple(_outcome(row) for row in kept["outcomes"])
-    return Kept(Recipe.from_dict(kept["recipe"]), kept["steps"], outcomes)
+    return Kept(Recipe.from_dict(kept["recipe"]), kept["steps"])
 
 
 def keep(folder: Path, wish: dict[str, Any], kept: Kept) -> None:
@@ -180,7 +196,6 @@ def keep(folder: Path, wish: dict[str, Any], kept: Kept) -> None:
         "wish": wish,
         "recipe": kept.recipe.to_dict(),
         "steps": kept.steps,
-        "outcomes": [dataclasses.asdict(outcome) for outcome in kept.outcomes],
     }
     write_json(folder / FILE, plain)
 
@@ -198,42 +213,90 @@ def compare(
     divided: Callable[[int], Dataset],
     device: torch.device,
     n_seeds: int,
-    kept: Kept,
-    save: Callable[[Kept], None],
-) -> Iterator[tuple[Outcome, int, int]]:
-    """Train what `kept` lacks; yields each outcome with how many are done, and of how many.
+    steps: int,
+    folder: Path,
+    workers: int = 1,
+    cluster: str | None = None,
+) -> Iterator[tuple[Contender, int, Outcome | str]]:
+    """Train what `folder` lacks; yields contender, seed and outcome, or in words what went wrong.
 
-    `divided(seed)` is the data as that seed divides them; `save` is called after every net.
+    folder holds the data, which `divided(seed)` divides for a seed. workers, cluster: see `engine.run`.
     """
-    done = {(outcome.label, outcome.seed): outcome for outcome in kept.outcomes}
     # seed by seed, so that a study stopped early is balanced
-    wanted = [(one, seed) for seed in range(n_seeds) for one in contenders]
-    for position, (one, seed) in enumerate(wanted, 1):
-        if (one.label, seed) not in done:
-            done[one.label, seed] = train(one, divided(seed), device, seed, kept.steps)
-            save(dataclasses.replace(kept, outcomes=tuple(done.values())))
-        yield done[one.label, seed], position, len(wanted)
+    wanted: dict[str, tuple[Contender, int]] = {}
+    tasks: list[Task] = []
+    for seed in range(n_seeds):
+        parts = divided(seed).splits.tolist()
+        for one in contenders:
+            payload = {
+                "label": one.label,
+                "recipe": one.recipe.to_dict(),
+                "seed": seed,
+                "steps": steps,
+                "parts": parts,
+                "device": device.type,
+            }
+            tasks.append(Task(f"{slug(one.label)}-{seed}", payload))
+            wanted[tasks[-1].name] = one, seed
+    for done in engine.run(tasks, f"{__name__}:work", folder / NETS, workers=workers, cluster=cluster):
+        one, seed = wanted[done.task.name]
+        yield one, seed, done.error if done.result is None else _outcome(done.result)
+
+
+def slug(label: str) -> str:
+    """The label as part of a file's name.
+
+    >>> slug("leaky (a = 5.5)")
+    'leaky-a-5.5'
+    """
+    return re.sub(r"[^a-z0-9._]+", "-", label.lower()).strip("-")
+
+
+def work(payload: Plain, folder: Path) -> Plain:
+    """One net of a study: what the engine's workers do. folder: its own, two levels below the study's."""
+    data = _opened(folder.resolve().parents[1])
+    data = dataclasses.replace(data, splits=np.array(payload["parts"], np.int8))
+    one = Contender(payload["label"], Recipe.from_dict(payload["recipe"]))
+    outcome = train(one, data, torch.device(payload["device"]), payload["seed"], payload["steps"])
+    return dataclasses.asdict(outcome)
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: Path) -> Dataset:
+    return reopen(folder)
 
 
 def train(one: Contender, data: Dataset, device: torch.device, seed: int, steps: int) -> Outcome:
     """One net, from its first step to its scores: those of its last weights, so that no contender gains by
     how its best ones would be chosen."""
     begin = time.perf_counter()
-    run = dataclasses.replace(one.recipe.run, steps=steps, evaluate_every=steps, patience=0)
+    reacts = any(hasattr(trick, "observe") for trick in one.recipe.schedule)
+    every = max(1, steps // EVALUATIONS) if reacts else steps
+    run = dataclasses.replace(one.recipe.run, steps=steps, evaluate_every=every, patience=0)
     recipe = dataclasses.replace(one.recipe, seed=seed, run=run)
     state = loop.start(recipe, data, device)
-    losses = [record.loss for record in loop.fit(recipe, data, state)]
+    losses, window, times = list[float](), max(1, steps // WINDOWS), [time.perf_counter()]
+    for record in loop.fit(recipe, data, state):
+        losses.append(record.loss)
+        if record.step % window == 0:
+            times.append(time.perf_counter())
+    step_seconds = statistics.median(np.diff(times)) / window
 
-    def score(split: str) -> Score:
-        logits, labels = loop.split_logits(recipe, data, split, state.judged, state.fitted, device)
-        truth, hit = labels.numpy(), (logits.argmax(1) == labels).numpy()
-        k = len(data.classes)
+    def score(split: Split) -> Score:
+        positions = data.indices(split)
+        answers = [
+            forward(state.judged, recipe, state.fitted, part, device, views=True).argmax(1)
+            for begin in range(0, len(positions), CHUNK)
+            for part in batches(data.images(positions[begin : begin + CHUNK]))
+        ]
+        truth, k = data.labels[positions], len(data.classes)
+        hit = torch.cat(answers).numpy() == truth
         right, of = np.bincount(truth[hit], minlength=k), np.bincount(truth, minlength=k)
         return Score(tuple(right.tolist()), tuple(of.tolist()))
 
-    last = losses[-max(1, steps // 20) :]
-    seconds = time.perf_counter() - begin
-    return Outcome(one.label, seed, score("validation"), score("test"), statistics.fmean(last), seconds)
+    last = statistics.fmean(losses[-max(1, steps // 20) :])
+    scores = score("validation"), score("test")
+    return Outcome(one.label, seed, *scores, last, time.perf_counter() - begin, step_seconds)
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:

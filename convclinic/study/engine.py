@@ -37,6 +37,8 @@ from convclinic.ground.files import read_json, write_json
 
 RESULT = "result.json"
 ORPHAN_SECONDS = 2.0  # between two looks of a worker whether its parent is still there
+WORKER_BYTES = 2 * 2**30  # of memory that a worker may need: libraries, images, maps
+GPU_BYTES, GPU_WORKERS = 8 * 2**30, 4  # the same of a GPU's, and how many keep one busy
 
 Plain = dict[str, Any]
 
@@ -84,6 +86,24 @@ def finished(task: Task, folder: Path) -> Done | None:
 def threads_each(workers: int) -> int:
     """Of the cores, for each of so many workers."""
     return max(1, (os.cpu_count() or 1) // workers)
+
+
+def bearable(device: torch.device) -> int:
+    """How many workers this machine bears at once: one a core, or some a GPU, as far as memory goes."""
+    by_memory = max(1, _free_memory() // WORKER_BYTES)
+    if device.type == "cuda":
+        frees = [torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count())]
+        return min(by_memory, sum(max(1, min(GPU_WORKERS, free // GPU_BYTES)) for free in frees))
+    return min(by_memory, os.cpu_count() or 1)
+
+
+def _free_memory() -> int:
+    """Bytes that programs can still have; where the system does not tell, half of all."""
+    try:
+        words = Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()
+        return 1024 * int(words[0])
+    except (OSError, IndexError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def run(
@@ -167,11 +187,12 @@ def _beside_each_other(tasks: Sequence[Task], work: str, folder: Path, workers: 
 
 
 def _in_pool(tasks: Sequence[Task], work: str, folder: Path, workers: int) -> Iterator[Done]:
+    context = multiprocessing.get_context("spawn")
     pool: Executor = ProcessPoolExecutor(
         workers,
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=_begin_worker,
-        initargs=(threads_each(workers), os.getpid()),
+        initargs=(threads_each(workers), os.getpid(), context.Value("i", 0)),
     )
     try:
         futures: list[Future[Done]] = [pool.submit(do, task, work, folder) for task in tasks]
@@ -181,9 +202,14 @@ def _in_pool(tasks: Sequence[Task], work: str, folder: Path, workers: int) -> It
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker(threads: int, parent: int) -> None:
-    """Take a share of the cores, and end where the parent was killed: nobody would fetch the results."""
+def _begin_worker(threads: int, parent: int, begun: Any) -> None:
+    """Take a share of the cores and one of the GPUs, and end where the parent was killed: nobody would fetch
+    the results."""
     torch.set_num_threads(threads)
+    with begun.get_lock():
+        number, begun.value = begun.value, begun.value + 1
+    if torch.cuda.device_count() > 1:
+        torch.cuda.set_device(number % torch.cuda.device_count())
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -9,9 +9,7 @@ import pytest
 from convclinic.ground.errors import ConvclinicError
 from convclinic.recipe import Recipe
 from convclinic.study import comparing
-from convclinic.study.comparing import Kept, Mean, Outcome, Score, choose, mean_of
-
-OUTCOME = Outcome("a", 0, Score((3, 1), (4, 2)), Score((0, 0), (1, 0)), 0.5, 2.0)
+from convclinic.study.comparing import Kept, Mean, Score, choose, mean_of
 
 
 def test_scores_count_classes_and_images() -> None:
@@ -42,7 +40,7 @@ def test_labels_are_found_by_their_first_word_and_kept_in_order() -> None:
 def test_a_study_is_found_again_as_it_was_kept(tmp_path: Path) -> None:
     wish = {"question": "x", "settings": ["a=1"]}
     assert comparing.find(tmp_path, wish) is None
-    kept = Kept(Recipe(seed=4), 77, (OUTCOME,))
+    kept = Kept(Recipe(seed=4), 77)
     comparing.keep(tmp_path, wish, kept)
     assert comparing.find(tmp_path, wish) == kept
     with pytest.raises(ConvclinicError, match="other settings"):

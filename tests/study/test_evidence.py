@@ -1,0 +1,90 @@
+"""Which recipes tell what a trick brings, and what is read from them; without training."""
+
+from __future__ import annotations
+
+import pytest
+
+from convclinic.checks.facts import is_on
+from convclinic.ground.discovery import adapters
+from convclinic.ground.errors import ConvclinicError
+from convclinic.models.compact import Compact
+from convclinic.slots import SLOTS, Input
+from convclinic.study import evidence
+from convclinic.study.comparing import Outcome, Score
+from convclinic.study.evidence import BASE, HELPS, HURTS, LEFT_OUT, NONE_SEEN, SLOTS_ASKED, UNTOLD
+
+BASIS = evidence.base_recipe(Input(32, 32, 3), Compact(), "float32")
+
+
+def test_every_trick_is_asked_about_or_left_out_with_a_reason() -> None:
+    asked = {question.trick for question in evidence.questions(BASIS)}
+    known = {f"{slot}.{name}" for slot in SLOTS_ASKED for name in adapters(SLOTS[slot].package)}
+    assert known <= asked | set(LEFT_OUT)
+    assert not asked & set(LEFT_OUT) and set(evidence.CLAIMS) <= asked
+
+
+@pytest.mark.parametrize("question", evidence.questions(BASIS), ids=lambda question: question.trick)
+def test_the_two_recipes_differ_by_the_trick_and_can_be_trained(question: evidence.Question) -> None:
+    added, without = (BASIS.override(settings) for settings in (question.added, question.without))
+    assert added != without
+    slot, _, name = question.trick.partition(".")
+    if slot in SLOTS_ASKED and name in adapters(SLOTS[slot].package):
+        kind = adapters(SLOTS[slot].package)[name]
+        held = [getattr(recipe, slot) for recipe in (added, without)]
+        held = [one if isinstance(one, tuple) else (one,) for one in held]
+        there, missing = ([one for one in own if isinstance(one, kind)] for own in held)
+        assert len(there) == 1 and is_on(there[0]) and not missing
+    for recipe in (added, without):
+        hopeless = [finding.cause for finding in recipe.check() if finding.severity == "critical"]
+        assert not set(hopeless) - {"symmetric_init"}
+
+
+def test_a_recipe_that_several_questions_need_is_trained_once() -> None:
+    found = evidence.contenders(BASIS)
+    assert len({one.recipe.hash() for one in found}) == len({one.label for one in found}) == len(found)
+    assert found[0].label == BASE and found[0].recipe == BASIS
+    assert len(found) < 2 * len(evidence.questions(BASIS)) * 0.6
+    assert [one.label for one in evidence.contenders(BASIS, ["cutout", "mix.mixup"])] == [
+        BASE, "augment.cutout", "mix.mixup",
+    ]  # fmt: skip
+
+
+def test_averages_reach_over_the_end_of_the_training_there_is() -> None:
+    longer = BASIS.override(["run.steps=4000"])
+    [ema] = evidence.questions(longer, ["ema"])
+    assert longer.override(ema.added).average.decay == pytest.approx(1 - 1 / 200)
+    [swa] = evidence.questions(longer, ["swa"])
+    assert longer.override(swa.added).average.after == 3000
+
+
+def net(label: str, seed: int, right: int, step: float = 0.01) -> Outcome:
+    score = Score((right,), (100,))
+    return Outcome(label, seed, score, score, 0.1, 1.0, step)
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [((4, 5, 6), HELPS), ((-4, -5, -6), HURTS), ((-1, 0, 4), NONE_SEEN), ((9,), UNTOLD)],
+)
+def test_the_verdict_is_that_of_the_paired_interval(gains: tuple[int, ...], verdict: str) -> None:
+    outcomes = [net(BASE, seed, 60 + 10 * seed) for seed in range(len(gains))]
+    outcomes += [net("mix.mixup", s, 60 + 10 * s + gain, 0.02) for s, gain in enumerate(gains)]
+    [row] = evidence.summary(outcomes, BASIS, ["mixup"])
+    assert row.verdict == verdict and row.gain.n == len(gains)
+    assert row.gain.mean == pytest.approx(sum(gains) / len(gains) / 100)
+    assert row.step_time.mean == pytest.approx(2.0)
+    assert verdict in evidence.table([row])
+
+
+def test_seeds_that_one_of_the_two_lacks_are_left_aside() -> None:
+    outcomes = [net(BASE, 0, 60), net(BASE, 1, 60), net("mix.mixup", 1, 70)]
+    [row] = evidence.summary(outcomes, BASIS, ["mixup"])
+    assert row.gain.n == 1 and row.gain.mean == pytest.approx(0.1)
+    assert evidence.summary(outcomes[:2], BASIS, ["mixup"]) == []
+
+
+def test_an_unknown_trick_names_the_nearest_and_one_left_out_the_reason() -> None:
+    with pytest.raises(ConvclinicError, match="cutout"):
+        evidence.contenders(BASIS, ["cutuot"])
+    with pytest.raises(ConvclinicError, match="momentum and weight decay"):
+        evidence.contenders(BASIS, ["optimise.sgd"])
