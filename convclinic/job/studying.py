@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from convclinic.data.dataset import Dataset, assemble, reopen
 from convclinic.data.sources import Source, open_source
 from convclinic.data.survey import survey
+from convclinic.evaluate import baselines
 from convclinic.ground import units
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import write_json
@@ -33,6 +35,10 @@ from convclinic.study import evidence as evidences
 from convclinic.study.comparing import Contender, Kept, Outcome
 
 EVIDENCE = "evidence.json"
+UNFIT = (
+    "the base recipe reaches {:.1%} and a linear classifier {:.1%}: what helps here mends an unfit recipe, "
+    "and says little of the trick; give --set optimise.lr, more steps or another --net"
+)
 
 
 @dataclass(frozen=True)
@@ -148,9 +154,15 @@ class Evidence:
             "",
             f"each net: {facts['steps']} steps, {facts['epochs']:.1f} epochs of {facts['training_images']} "
             f"images; judged on {facts['test_images']}; kept in {self.folder}",
+            *([UNFIT.format(*facts["plain"].values())] if self.unfit else []),
             *(f"failed: {what}: {why}" for what, why in facts["failed"].items()),
         ]
         return "\n".join(lines)
+
+    @property
+    def unfit(self) -> bool:
+        """Whether the base recipe itself does worse than a linear classifier."""
+        return self.facts["plain"]["base"] < self.facts["plain"]["linear_probe"]
 
     def to_dict(self) -> dict[str, Any]:
         return {"folder": str(self.folder), **self.facts}
@@ -202,6 +214,7 @@ def evidence(
         "steps": studied.steps,
         "epochs": studied.epochs,
         "seeds": seeds,
+        "plain": _plain(studied),
         "machine": studied.machine,
         "versions": {"convclinic": version("convclinic"), "torch": torch.__version__},
         "rows": [row.to_dict() for row in rows],
@@ -209,6 +222,13 @@ def evidence(
     }
     write_json(studied.folder / EVIDENCE, facts)
     return Evidence(rows, facts, studied.folder)
+
+
+def _plain(studied: Studied) -> dict[str, float]:
+    """Test accuracy of the base recipe, mean over its seeds, and of a linear classifier."""
+    own = [net.test.accuracy for net in studied.outcomes if net.label == evidences.BASE]
+    simple = baselines(reopen(studied.folder), "test", 0)["linear_probe"]["accuracy"]
+    return {"base": statistics.fmean(own) if own else 0.0, "linear_probe": simple}
 
 
 def _planned(request: Request, facts: _Facts) -> Recipe:

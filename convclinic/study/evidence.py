@@ -25,7 +25,6 @@ from convclinic.study.comparing import Contender, Mean, Outcome, columns, mean_o
 from convclinic.tricks.activate.relu import ReLU
 from convclinic.tricks.augment.flip import Flip
 from convclinic.tricks.augment.shift import Shift
-from convclinic.tricks.initialise.he import He
 
 HELPS, NONE_SEEN, HURTS, UNTOLD = "helps", "no effect seen", "hurts", "one seed tells nothing"
 BASE = "base"
@@ -102,13 +101,13 @@ class Row:
 
 
 def base_recipe(shape: Input, net: Any, precision: str, settings: Sequence[str] = ()) -> Recipe:
-    """What the tricks are added to or taken from: flips and shifts, batch norm as the net has it, ReLU, He's
-    initialisation, SGD with Nesterov's momentum and weight decay, one cycle."""
+    """What the tricks are added to or taken from: flips and shifts, batch norm as the net has it, ReLU,
+    PyTorch's initialisation, SGD with Nesterov's momentum and weight decay, one cycle."""
     recipe = Recipe(
         data=shape,
         net=net,
         activate=ReLU(),
-        initialise=(He(),),
+        initialise=(),
         augment=(Flip(), Shift(pixels=max(1, shape.width // 8))),
         run=Run(batch_size=128, precision=precision),
     )

@@ -40,6 +40,15 @@ def test_what_was_found_is_kept_as_data(found: cc.Evidence) -> None:
     assert kept["rows"][0]["verdict"] and kept["recipe"]["net"]["name"] == "fast"
 
 
+def test_a_base_recipe_that_a_linear_classifier_beats_is_told(found: cc.Evidence) -> None:
+    plain = {"base": 0.3, "linear_probe": 0.5}
+    unfit = cc.Evidence(found.rows, found.facts | {"plain": plain}, found.folder)
+    assert unfit.unfit and "30.0% and a linear classifier 50.0%" in unfit.table()
+    fit = cc.Evidence(found.rows, found.facts | {"plain": plain | {"base": 0.6}}, found.folder)
+    assert not fit.unfit and "linear classifier" not in fit.table()
+    assert 0 < found.facts["plain"]["base"] <= 1
+
+
 def test_the_command_goes_on_where_it_was(found: cc.Evidence, bars: Path) -> None:
     stamps = {p: p.stat().st_mtime_ns for p in found.folder.rglob("result.json")}
     words = ["evidence", *TRICKS, "--data", str(bars), "--net", "fast", "--seeds", "2", "--quiet"]
