@@ -92,7 +92,7 @@ def fit(
             target,
             wish.device,
             display,
-            _pace(wish, planned),
+            pace_of(wish, planned),
             wish.started,
             clinic,
         )
@@ -198,7 +198,7 @@ def _start(weights: str | Path | None, backbone: str | None, strategy: str | Non
     return {"weights": path, "backbone": backbone, "strategy": strategy}
 
 
-def _pace(wish: Wish, planned: Planned) -> Pace | None:
+def pace_of(wish: Wish, planned: Planned) -> Pace | None:
     if wish.budget is None or planned.speed is None or wish.fixed_steps:
         return None
     ends = wish.started + wish.budget * (1 - planner.MARGIN) - planned.closing
