@@ -29,7 +29,7 @@ from convclinic.evaluate import CHUNK, split_logits
 from convclinic.ground.files import read_json
 from convclinic.ground.stats import fit_temperature
 from convclinic.job.display import Silent
-from convclinic.job.fitting import pace_of, read_wish
+from convclinic.job.fitting import model_of, pace_of, read_wish
 from convclinic.job.planning import make_plan
 from convclinic.job.training import train
 from convclinic.job.watching import CLINIC
@@ -165,9 +165,7 @@ class ConvClassifier(ClassifierMixin, BaseEstimator):
         data = dataclasses.replace(data, splits=np.where(data.splits == 2, 0, data.splits).astype(np.int8))
         pace = pace_of(wish, planned)
         recipe, state = train(planned.plan.recipe, data, scratch, wish.device, Silent(), pace, self.clinic)
-        if state.best is not None:
-            state.judged.load_state_dict(state.best)
-        model = Model(recipe, data.classes, state.judged, state.fitted, data.deep_max)
+        model = model_of(recipe, data, state)
         logits, truth = split_logits(model, data, "validation")
         facts = {"temperature": fit_temperature(truth, logits.astype(np.float64))}
         return dataclasses.replace(model, facts=facts)

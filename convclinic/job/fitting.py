@@ -198,6 +198,14 @@ def _start(weights: str | Path | None, backbone: str | None, strategy: str | Non
     return {"weights": path, "backbone": backbone, "strategy": strategy}
 
 
+def model_of(recipe: Recipe, data: Dataset, state: loop.State) -> Model:
+    """What a training came to: its best weights, or where it was never validated its last ones."""
+    net = state.judged
+    if state.best is not None:
+        net.load_state_dict(state.best)
+    return Model(recipe, data.classes, net, state.fitted, data.deep_max)
+
+
 def pace_of(wish: Wish, planned: Planned) -> Pace | None:
     if wish.budget is None or planned.speed is None or wish.fixed_steps:
         return None
@@ -260,12 +268,7 @@ def _finish(
     _refuse_broken(state, target, clinic)
     display.stage("evaluate")
     with _timed(target, "evaluate"):
-        net = state.judged
-        if state.best is not None:
-            net.load_state_dict(state.best)
-        judged, model = judge(
-            Model(recipe, data.classes, net, state.fitted, data.deep_max), data, target, display
-        )
+        judged, model = judge(model_of(recipe, data, state), data, target, display)
     document = place.document(target)
     metrics: dict[str, Any] = {
         **judged,

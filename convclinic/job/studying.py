@@ -106,6 +106,11 @@ class _Question(NamedTuple):
     words: Callable[[Outcome], str]
 
 
+def _undivided(data: Dataset, folder: Path) -> Callable[[int], Dataset]:
+    """Every seed has the same parts."""
+    return lambda seed: data
+
+
 def study_activations(request: Request) -> Studied:
     """Compare activations in one net, "nin" unless the request names another: see study.activations."""
 
@@ -113,13 +118,10 @@ def study_activations(request: Request) -> Studied:
         net = read_slot("net", request.net)
         return activations.base_recipe(facts.shape, net, facts.machine.precision, request.settings)
 
-    def divided(data: Dataset, folder: Path) -> Callable[[int], Dataset]:
-        return lambda seed: data
-
     def words(outcome: Outcome) -> str:
         return f"test error {1 - outcome.test.accuracy:.4f}"
 
-    question = _Question("activations", "nin", base, activations.contenders, divided, words)
+    question = _Question("activations", "nin", base, activations.contenders, _undivided, words)
     return _study(request, question)
 
 
@@ -194,16 +196,13 @@ def evidence(
         chosen = read_slot("net", request.net)
         return evidences.base_recipe(facts.shape, chosen, facts.machine.precision, request.settings)
 
-    def divided(data: Dataset, folder: Path) -> Callable[[int], Dataset]:
-        return lambda seed: data
-
     def words(outcome: Outcome) -> str:
         return f"test accuracy {outcome.test.accuracy:.2%}"
 
     request = Request(
         data, net, seeds, budget, tricks, out, settings, device, quiet, workers=workers, cluster=cluster
     )
-    question = _Question("evidence", None, base, evidences.contenders, divided, words)
+    question = _Question("evidence", None, base, evidences.contenders, _undivided, words)
     studied = _study(request, question)
     rows = evidences.summary(studied.outcomes, studied.recipe, tricks)
     facts = {

@@ -85,7 +85,12 @@ def finished(task: Task, folder: Path) -> Done | None:
 
 def threads_each(workers: int) -> int:
     """Of the cores, for each of so many workers."""
-    return max(1, (os.cpu_count() or 1) // workers)
+    return max(1, _cores() // workers)
+
+
+def _cores() -> int:
+    """That this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def bearable(device: torch.device) -> int:
@@ -94,7 +99,7 @@ def bearable(device: torch.device) -> int:
     if device.type == "cuda":
         frees = [torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count())]
         return min(by_memory, sum(max(1, min(GPU_WORKERS, free // GPU_BYTES)) for free in frees))
-    return min(by_memory, os.cpu_count() or 1)
+    return min(by_memory, _cores())
 
 
 def _free_memory() -> int:

@@ -119,9 +119,19 @@ def contenders(recipe: Recipe, only: Sequence[str] = ()) -> list[Contender]:
     found: dict[str, Contender] = {recipe.hash(): Contender(BASE, recipe)}
     for question in questions(recipe, only):
         for label, settings in ((question.trick, question.added), (_not(question), question.without)):
-            changed = recipe.override(settings)
-            found.setdefault(changed.hash(), Contender(label, changed))
+            other = changed(recipe, settings)
+            found.setdefault(other.hash(), Contender(label, other))
     return list(found.values())
+
+
+def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with these settings, in which tricks that it has already keep their options."""
+    made = recipe.override(settings)
+    for slot in (name for name, described in SLOTS.items() if described.many):
+        own = {type(trick): trick for trick in getattr(recipe, slot)}
+        kept = tuple(own.get(type(trick), trick) for trick in getattr(made, slot))
+        made = dataclasses.replace(made, **{slot: kept})
+    return made
 
 
 def questions(recipe: Recipe, only: Sequence[str] = ()) -> list[Question]:
@@ -215,7 +225,7 @@ ASKED: dict[str, _Asked] = {
 SPECIAL: dict[str, _Asked] = {
     "augment.alternating_flip": lambda name, recipe: ((f"augment={name},shift",), (), "flips at random"),
     "initialise.patch_whitening": lambda name, recipe: (
-        ("net=fast", f"initialise=he,{name}"), ("net=fast",), "He's alone, in the net fast"
+        ("net=fast", f"initialise={name}"), ("net=fast", "initialise=none"), "PyTorch's own, in the net fast"
     ),
     "activate.relu": _instead("activate", "tanh"),
     "regularise.l1": _penalty,
@@ -235,7 +245,7 @@ def summary(outcomes: Sequence[Outcome], recipe: Recipe, only: Sequence[str] = (
     seeds = sorted({outcome.seed for outcome in outcomes})
     rows: list[Row] = []
     for question in questions(recipe, only):
-        names = [labels[recipe.override(one).hash()] for one in (question.added, question.without)]
+        names = [labels[changed(recipe, one).hash()] for one in (question.added, question.without)]
         pairs = [
             (nets[names[0], seed], nets[names[1], seed])
             for seed in seeds

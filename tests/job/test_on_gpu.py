@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from making import TINY, photos
-from test_pretrained_fit import weights  # noqa: F401 - a fixture
 from tiny import RECIPE
 from torch import nn
 
@@ -102,7 +101,7 @@ def test_runs_are_joined(bars: Path, tmp_path: Path) -> None:
     assert len(joined.run.predict(sorted(bars.rglob("*.png"))[:3])) == 3
 
 
-def test_somebody_elses_weights_are_fine_tuned(weights: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_somebody_elses_weights_are_fine_tuned(weights: Path, tmp_path: Path) -> None:
     data = photos(tmp_path / "photos", per_class=24, side=40)
     quick = ("run.steps=20", "run.batch_size=8", "run.evaluate_every=10")
     run = fit(

@@ -7,7 +7,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,7 +16,6 @@ from convclinic.ground.files import read_json
 from convclinic.job import planning
 from convclinic.job.fitting import fit, plan, resume
 from convclinic.job.studying import Request, study_activations, study_balance
-from convclinic.kinds import Layers
 from convclinic.model import load as load_model
 from convclinic.models._weights import HubUnreachable
 from convclinic.models.backbone import Backbone
@@ -27,19 +25,6 @@ from tests.job.making import photos
 from tests.peers import mend_torchvision
 
 QUICK = ("run.steps=4", "run.batch_size=8", "run.evaluate_every=2")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the names that others give them, and one beside it that says what it is."""
-    torch.manual_seed(0)
-    net = Backbone("resnet20").build(3, 4, Layers(lambda _: nn.ReLU()))
-    path = tmp_path_factory.mktemp("weights") / "mine.npz"
-    named = {net.origin(name): value.numpy() for name, value in net.state_dict().items()}
-    said = {"model": "resnet20", "side": 32, "multiple": 8}
-    path.with_name("mine.npz.json").write_text(json.dumps(said))
-    np.savez(path, **{str(name): value for name, value in named.items() if value.dtype == np.float32})
-    return path
 
 
 @pytest.fixture(scope="module")

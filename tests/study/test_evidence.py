@@ -25,7 +25,7 @@ def test_every_trick_is_asked_about_or_left_out_with_a_reason() -> None:
 
 @pytest.mark.parametrize("question", evidence.questions(BASIS), ids=lambda question: question.trick)
 def test_the_two_recipes_differ_by_the_trick_and_can_be_trained(question: evidence.Question) -> None:
-    added, without = (BASIS.override(settings) for settings in (question.added, question.without))
+    added, without = (evidence.changed(BASIS, settings) for settings in (question.added, question.without))
     assert added != without
     slot, _, name = question.trick.partition(".")
     if slot in SLOTS_ASKED and name in adapters(SLOTS[slot].package):
@@ -34,6 +34,9 @@ def test_the_two_recipes_differ_by_the_trick_and_can_be_trained(question: eviden
         held = [one if isinstance(one, tuple) else (one,) for one in held]
         there, missing = ([one for one in own if isinstance(one, kind)] for own in held)
         assert len(there) == 1 and is_on(there[0]) and not missing
+        assert all(one in held[1] for one in held[0] if not isinstance(one, kind)), (
+            "nothing else comes with it"
+        )
     for recipe in (added, without):
         hopeless = [finding.cause for finding in recipe.check() if finding.severity == "critical"]
         assert not set(hopeless) - {"symmetric_init"}
