@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from convclinic.job.fitting import plan as plan
     from convclinic.job.fitting import resume as resume
     from convclinic.job.run import Run as Run
+    from convclinic.job.searching import Searched as Searched
+    from convclinic.job.searching import search as search
     from convclinic.job.studying import Evidence as Evidence
     from convclinic.job.studying import evidence as evidence
 
@@ -34,9 +36,23 @@ _WHERE = {
     "plan": "convclinic.job.fitting",
     "resume": "convclinic.job.fitting",
     "Run": "convclinic.job.run",
+    "Searched": "convclinic.job.searching",
+    "search": "convclinic.job.searching",
     "ConvclinicError": "convclinic.ground.errors",
 }
-__all__ = ["ConvclinicError", "Evidence", "Run", "crossval", "ensemble", "evidence", "fit", "plan", "resume"]
+__all__ = [
+    "ConvclinicError",
+    "Evidence",
+    "Run",
+    "Searched",
+    "crossval",
+    "ensemble",
+    "evidence",
+    "fit",
+    "plan",
+    "resume",
+    "search",
+]
 
 
 def __getattr__(name: str) -> Any:

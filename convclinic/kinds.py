@@ -361,6 +361,12 @@ class Views(Protocol):
         ...
 
 
+def has_own_scale(layer: nn.Module) -> bool:
+    """Whether the net divides what this layer gives by a number of its own, and has drawn weights that suit:
+    initialisers and limits of length, made for layers as they usually are, leave it as it is."""
+    return bool(getattr(layer, "own_scale", False))
+
+
 @dataclass(frozen=True)
 class Layers:
     """What a net is built from where the user has a choice.

@@ -145,6 +145,16 @@ def scaled(optimise: Any, factor: float) -> Any:
     return dataclasses.replace(optimise, **rates)
 
 
+def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with these settings, in which tricks that it has already keep their options."""
+    made = recipe.override(settings)
+    for slot in (name for name, described in SLOTS.items() if described.many):
+        own = {type(trick): trick for trick in getattr(recipe, slot)}
+        kept = tuple(own.get(type(trick), trick) for trick in getattr(made, slot))
+        made = dataclasses.replace(made, **{slot: kept})
+    return made
+
+
 def refuse_newer(document: dict[str, Any], path: Path) -> None:
     """Raise ConvclinicError when a file says a format that this program does not know."""
     version = document.get("format", FORMAT)

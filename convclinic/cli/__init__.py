@@ -25,6 +25,7 @@ VERBS = (
     "diagnose",
     "clinic",
     "crossval",
+    "search",
     "ensemble",
     "study",
     "evidence",

@@ -7,29 +7,24 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from convclinic.data.dataset import Dataset, assemble, reopen
-from convclinic.data.sources import Source, open_source
-from convclinic.data.survey import survey
+from convclinic.data.dataset import Dataset, reopen
+from convclinic.data.sources import open_source
 from convclinic.evaluate import baselines
 from convclinic.ground import units
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import write_json
 from convclinic.job import folder as place
 from convclinic.job.display import Display, Lines, Silent
-from convclinic.job.planning import Wish, make_plan, operations
-from convclinic.models.compact import Compact
-from convclinic.planning import hardware, planner
-from convclinic.planning.hardware import Hardware
-from convclinic.planning.orientation import mirror_test
-from convclinic.planning.speed import forward_operations
+from convclinic.job.fitting import VERSION
+from convclinic.job.groundwork import Facts, fine_tuned, planned, taken_in
+from convclinic.planning import hardware
 from convclinic.recipe import Recipe
-from convclinic.slots import Input, read_slot
+from convclinic.slots import read_slot
 from convclinic.study import activations, balance, comparing, engine
 from convclinic.study import evidence as evidences
 from convclinic.study.comparing import Contender, Kept, Outcome
@@ -85,22 +80,13 @@ class Studied:
     folder: Path
 
 
-class _Facts(NamedTuple):
-    """What a study's recipe is planned from; `seconds` are those of one net."""
-
-    data: Dataset
-    shape: Input
-    machine: Hardware
-    seconds: float
-
-
 class _Question(NamedTuple):
     """A study: the recipe its contenders come from, the contenders, how a seed divides the data, and what a
     net's outcome is in a few words."""
 
     name: str
     net: str | None
-    base: Callable[[Request, _Facts], Recipe]
+    base: Callable[[Request, Facts], Recipe]
     contenders: Callable[[Recipe, Sequence[str]], list[Contender]]
     divided: Callable[[Dataset, Path], Callable[[int], Dataset]]
     words: Callable[[Outcome], str]
@@ -114,7 +100,7 @@ def _undivided(data: Dataset, folder: Path) -> Callable[[int], Dataset]:
 def study_activations(request: Request) -> Studied:
     """Compare activations in one net, "nin" unless the request names another: see study.activations."""
 
-    def base(request: Request, facts: _Facts) -> Recipe:
+    def base(request: Request, facts: Facts) -> Recipe:
         net = read_slot("net", request.net)
         return activations.base_recipe(facts.shape, net, facts.machine.precision, request.settings)
 
@@ -192,7 +178,7 @@ def evidence(
     Raises ConvclinicError for a trick that is not known and a budget that is too small.
     """
 
-    def base(request: Request, facts: _Facts) -> Recipe:
+    def base(request: Request, facts: Facts) -> Recipe:
         chosen = read_slot("net", request.net)
         return evidences.base_recipe(facts.shape, chosen, facts.machine.precision, request.settings)
 
@@ -215,7 +201,7 @@ def evidence(
         "seeds": seeds,
         "plain": _plain(studied),
         "machine": studied.machine,
-        "versions": {"convclinic": version("convclinic"), "torch": torch.__version__},
+        "versions": {"convclinic": VERSION, "torch": torch.__version__},
         "rows": [row.to_dict() for row in rows],
         "failed": studied.failed,
     }
@@ -230,17 +216,8 @@ def _plain(studied: Studied) -> dict[str, float]:
     return {"base": statistics.fmean(own) if own else 0.0, "linear_probe": simple}
 
 
-def _planned(request: Request, facts: _Facts) -> Recipe:
-    """What `fit` would train in `facts.seconds`, without a policy for rare classes."""
-    mirror, profile = mirror_test(facts.data, 0), facts.data.profile
-    recipe, reasons = planner.draft(profile, facts.shape, facts.machine, mirror, 0, balanced=False)
-    chosen = () if request.net is None else (f"net={request.net}",)
-    settings = (*chosen, *request.settings)
-    drafted, recipe = recipe, recipe.override(settings)
-    recipe, _ = planner.around_net(recipe, reasons, settings, drafted)
-    if not any(setting.startswith("net") for setting in settings):
-        recipe, _ = planner.choose_width(recipe, profile, facts.machine, facts.seconds, operations)
-    return dataclasses.replace(recipe, balance=())
+def _planned(request: Request, facts: Facts) -> Recipe:
+    return planned(facts, request.net, request.settings)
 
 
 def _study(request: Request, question: _Question) -> Studied:
@@ -320,29 +297,25 @@ def _begin(
 ) -> tuple[Kept, Dataset]:
     """The data taken in, the recipe planned, and the steps that the budget allows."""
     seconds, source = units.seconds(request.budget or "1h"), open_source(Path(request.data))
-    display.stage("look")
-    seen, machine = survey(source, seed=0), hardware.measure(device)
     each = seconds / (request.seeds * len(question.contenders(Recipe(), request.only)))
     if _pretrained(request):
-        recipe, data = _fine_tuned(request, source, each, device, folder, display)
-        left = seconds - (time.monotonic() - started)
-        return _kept(request, question, recipe, data, device, left), data
-    net = Compact() if request.net is None else read_slot("net", request.net)
-
-    def cost(height: int, width: int) -> float:
-        return forward_operations(Recipe(net=net, data=Input(height, width, 3)), 10, height, width)
-
-    shape = planner.choose_input(seen, each, cost, machine.rate)
-    about_data = [setting for setting in request.settings if setting.startswith("data.")]
-    shape = dataclasses.replace(Recipe(), data=shape).override(about_data).data
-    display.stage("check-up")
-
-    def progress(done: int, total: int) -> None:
-        display.update(done, total, f"{done} images")
-
-    size = (shape.height, shape.width, shape.channels)
-    data = assemble(source, seen, size, folder, seed=0, progress=progress)
-    recipe = question.base(request, _Facts(data, shape, machine, each))
+        recipe, data = fine_tuned(
+            source,
+            folder,
+            device,
+            each,
+            data=Path(request.data),
+            settings=request.settings,
+            weights=None if request.weights is None else Path(request.weights),
+            backbone=request.backbone,
+            display=display,
+        )
+        recipe = dataclasses.replace(recipe, balance=())
+    else:
+        facts = taken_in(
+            source, folder, device, each, net=request.net, settings=request.settings, display=display
+        )
+        recipe, data = question.base(request, facts), facts.data
     left = seconds - (time.monotonic() - started)
     return _kept(request, question, recipe, data, device, left), data
 
@@ -369,22 +342,3 @@ def _kept(
 
 def _pretrained(request: Request) -> bool:
     return request.weights is not None or request.backbone is not None
-
-
-def _fine_tuned(
-    request: Request, source: Source, seconds: float, device: torch.device, folder: Path, display: Display
-) -> tuple[Recipe, Dataset]:
-    """What `fit` would fine-tune in so many seconds, without a policy for rare classes, and the data."""
-    wish = Wish(
-        data=Path(request.data),
-        budget=seconds,
-        seed=0,
-        recipe=None,
-        settings=tuple(request.settings),
-        device=device,
-        started=time.monotonic(),
-        weights=None if request.weights is None else Path(request.weights),
-        backbone=request.backbone,
-    )
-    planned = make_plan(wish, source, folder, display)
-    return dataclasses.replace(planned.plan.recipe, balance=()), planned.data

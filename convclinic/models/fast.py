@@ -2,7 +2,9 @@
 
 Layers    k x k patch-whitening conv (frozen filters, trained bias) and activation; three groups of
           [3x3 conv, 2x2 max pool, norm, activation, 3x3 conv, norm, activation]; global max pool; linear.
-          Places for noise: maps after each group, dropout before the linear layer (0, as in the source)
+          Places for noise: maps after each group, dropout before the linear layer (0, as in the source). The
+          linear layer's weights have unit variance and its sums are divided by the number of maps: that
+          scale is the net's own, and no initialiser or limit of length changes it
 Shapes    (b, c, h, w), h and w at least kernel - 1 + 2^groups, 9 by default, to logits (b, k); 32 x 32 is
           what it was made for
 Params    about 2.0 million at widths (64, 256, 256) with three input channels and ten classes
@@ -58,6 +60,17 @@ class Group(nn.Module):
         return self.place(self.act2(self.norm2(self.conv2(x))))
 
 
+class Head(nn.Linear):
+    """Linear, with weights of unit variance whose sum the net divides by the number of maps."""
+
+    own_scale = True
+
+    def __init__(self, maps: int, n_classes: int) -> None:
+        super().__init__(maps, n_classes, bias=False)
+        with torch.no_grad():
+            self.weight /= self.weight.std()
+
+
 class FastNet(nn.Module):
     """See the card above."""
 
@@ -74,9 +87,7 @@ class FastNet(nn.Module):
         ends = (whitened, *widths)
         self.groups = nn.Sequential(*(Group(a, b, layers) for a, b in zip(ends, widths, strict=False)))
         self.dropout = nn.Dropout(0.0)
-        self.head = nn.Linear(widths[-1], n_classes, bias=False)
-        with torch.no_grad():
-            self.head.weight /= self.head.weight.std()
+        self.head = Head(widths[-1], n_classes)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         check_size(x, self.least, "fast")

@@ -254,7 +254,7 @@ def slug(label: str) -> str:
 
 def work(payload: Plain, folder: Path) -> Plain:
     """One net of a study: what the engine's workers do. folder: its own, two levels below the study's."""
-    data = _opened(folder.resolve().parents[1])
+    data = opened(folder.resolve().parents[1])
     data = dataclasses.replace(data, splits=np.array(payload["parts"], np.int8))
     one = Contender(payload["label"], Recipe.from_dict(payload["recipe"]))
     outcome = train(one, data, torch.device(payload["device"]), payload["seed"], payload["steps"])
@@ -262,7 +262,7 @@ def work(payload: Plain, folder: Path) -> Plain:
 
 
 @lru_cache(maxsize=1)
-def _opened(folder: Path) -> Dataset:
+def opened(folder: Path) -> Dataset:
     return reopen(folder)
 
 

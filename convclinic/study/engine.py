@@ -5,9 +5,10 @@
         done.task.name, done.result, done.error, done.seconds
 
 A task is a name and plain data; what is to be done with it is a function, named by its module, that takes the
-data and a folder of the task's own and returns plain data. The result is written into that folder. Whoever
-runs the same tasks again, after a kill, gets what is finished without working for it; a task that was cut
-short finds its folder as it was left. What fails is told and hinders nobody else.
+data and a folder of the task's own and returns plain data, or None where there is nothing to do now. The
+result is written into that folder. Whoever runs the same tasks again, after a kill, gets what is finished
+without working for it; a task that was cut short finds its folder as it was left. What fails is told and
+hinders nobody else.
 
 Workers are processes of this machine, one beside the other with the cores divided among them, or of a Ray
 cluster. No scheduling of our own: concurrent.futures and Ray do it.
@@ -26,7 +27,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,12 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """name: unique among the tasks, and a folder's name; payload: plain data that says what is to be done."""
+    """name: unique among the tasks, and a folder's name; payload: plain data that says what is to be done;
+    session: what may differ from one call to the next, such as a deadline, and is never written down."""
 
     name: str
     payload: Plain
+    session: Plain = field(default_factory=dict[str, Any], repr=False)
 
     @property
     def digest(self) -> str:
@@ -58,7 +61,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished task: its result, or what went wrong, in words. kept: it had been finished before."""
+    """A finished task: its result, or what went wrong, in words; neither where there was nothing to do now.
+    kept: it had been finished before."""
 
     task: Task
     result: Plain | None
@@ -116,8 +120,9 @@ def run(
 ) -> Iterator[Done]:
     """Do what is not done yet, and yield every task as it is finished, those of before first.
 
-    work: "module:function" of (payload, folder) -> plain data. workers: at once on this machine; cluster: a
-    Ray cluster's address instead, or "auto". Raises ConvclinicError for two tasks of one name.
+    work: "module:function" of (payload with session, folder) -> plain data or None. workers: at once on this
+    machine; cluster: a Ray cluster's address instead, or "auto". Raises ConvclinicError for two tasks of one
+    name.
     """
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
@@ -144,8 +149,8 @@ def run(
 
 
 def keep(done: Done, folder: Path) -> Done:
-    """Write a result down, unless the task failed: then it will be tried again."""
-    if not done.error:
+    """Write a result down. A task that failed or had nothing to do will be tried again."""
+    if done.result is not None:
         plain = {"task": done.task.digest, "result": done.result, "seconds": done.seconds}
         write_json(folder / done.task.name / RESULT, plain)
     return done
@@ -157,7 +162,7 @@ def do(task: Task, work: str, folder: Path) -> Done:
     own.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     try:
-        result = function(work)(task.payload, own)
+        result = function(work)({**task.payload, **task.session}, own)
     except Interrupted:
         raise
     except ConvclinicError as error:
@@ -168,7 +173,7 @@ def do(task: Task, work: str, folder: Path) -> Done:
     return Done(task, result, "", time.perf_counter() - begin)
 
 
-def function(work: str) -> Callable[[Plain, Path], Plain]:
+def function(work: str) -> Callable[[Plain, Path], Plain | None]:
     """What "module:function" names."""
     module, _, name = work.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -19,7 +19,7 @@ from typing import Any
 
 from convclinic.ground.discovery import adapters
 from convclinic.ground.errors import ConvclinicError, nearest
-from convclinic.recipe import Recipe
+from convclinic.recipe import Recipe, changed
 from convclinic.slots import SLOTS, Input, Run
 from convclinic.study.comparing import Contender, Mean, Outcome, columns, mean_of
 from convclinic.tricks.activate.relu import ReLU
@@ -122,16 +122,6 @@ def contenders(recipe: Recipe, only: Sequence[str] = ()) -> list[Contender]:
             other = changed(recipe, settings)
             found.setdefault(other.hash(), Contender(label, other))
     return list(found.values())
-
-
-def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """The recipe with these settings, in which tricks that it has already keep their options."""
-    made = recipe.override(settings)
-    for slot in (name for name, described in SLOTS.items() if described.many):
-        own = {type(trick): trick for trick in getattr(recipe, slot)}
-        kept = tuple(own.get(type(trick), trick) for trick in getattr(made, slot))
-        made = dataclasses.replace(made, **{slot: kept})
-    return made
 
 
 def questions(recipe: Recipe, only: Sequence[str] = ()) -> list[Question]:

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from convclinic.ground.errors import ConvclinicError, nearest
+from convclinic.kinds import has_own_scale
 
 DISTRIBUTIONS = ("normal", "uniform")
 
 
 def trainable_layers(net: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    """Every trainable convolution and linear layer, in the order of the net's modules."""
+    """Every trainable convolution and linear layer that has no scale of its own, in the order of the net's
+    modules."""
     layers = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    return [layer for layer in layers if layer.weight.requires_grad]
+    return [layer for layer in layers if layer.weight.requires_grad and not has_own_scale(layer)]
 
 
 def groups_of(layer: nn.Conv2d | nn.Linear) -> int:

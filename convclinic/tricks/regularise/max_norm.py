@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convclinic.ground.errors import ConvclinicError
+from convclinic.kinds import has_own_scale
 from convclinic.tricks.regularise._weights import weights
 
 
@@ -59,7 +60,8 @@ class MaxNorm:
     @torch.no_grad()
     def project(self, net: nn.Module, lr: float) -> None:
         """Cut back every row that is too long, in place; the LR does not matter."""
-        found = weights(net, self.everything)
+        scaled = {id(layer.weight) for layer in net.modules() if has_own_scale(layer)}
+        found = [weight for weight in weights(net, self.everything) if id(weight) not in scaled]
         if found:
             norms = [row_norms(weight) for weight in found]
             torch._foreach_div_(norms, self.c)

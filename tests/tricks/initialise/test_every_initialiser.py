@@ -11,6 +11,8 @@ from torch import nn
 
 import convclinic.tricks.initialise as initialise_folder
 from convclinic.ground.discovery import adapters
+from convclinic.kinds import Layers
+from convclinic.models.fast import Fast
 
 SOME_LAYERS_ONLY = ("dirac", "patch_whitening")
 FOUND = sorted(file.stem for file in Path(initialise_folder.__path__[0]).glob("*.py"))
@@ -99,3 +101,13 @@ def test_a_net_without_layers_is_no_mistake(name: str) -> None:
     norm = nn.Sequential(nn.BatchNorm2d(3))
     adapters("convclinic.tricks.initialise")[name]().apply(norm, rng(), images(), 1.0)
     assert torch.equal(norm[0].weight, torch.ones(3))
+
+
+@every
+def test_a_head_whose_sums_the_net_divides_keeps_its_scale(name: str) -> None:
+    """Drawn anew for its fan-in, the head of `fast` would give logits a thousandth of what they are."""
+    fresh = Fast(widths=(8, 8)).build(3, 4, Layers(lambda _: nn.GELU()))
+    head, first = fresh.head.weight.clone(), fresh.groups[0].conv1.weight.clone()
+    adapters("convclinic.tricks.initialise")[name]().apply(fresh, rng(), images(), 1.0)
+    assert torch.equal(fresh.head.weight, head) and head.std().item() == pytest.approx(1.0)
+    assert not torch.equal(fresh.groups[0].conv1.weight, first)

@@ -4,6 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from convclinic.kinds import Layers
+from convclinic.models.fast import Fast
 from convclinic.tricks.regularise.max_norm import MaxNorm, max_norm
 
 shapes = st.sampled_from([(5, 7), (1, 3), (4, 3, 3, 3), (6, 1, 2, 2)])
@@ -85,3 +87,11 @@ def test_channels_last_weights_keep_their_layout_and_values():
         MaxNorm(c=1.0).project(net, 0.1)
     assert last.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(plain.weight, last.weight)
+
+
+def test_a_head_whose_sums_the_net_divides_may_be_longer():
+    net = Fast(widths=(32, 32)).build(3, 4, Layers(lambda _: nn.GELU()))
+    before = net.head.weight.clone()
+    MaxNorm(c=0.5).project(net, 0.1)
+    assert torch.equal(net.head.weight, before) and before.norm(dim=1).min() > 0.5
+    assert net.groups[0].conv1.weight.flatten(1).norm(dim=1).max() <= 0.5 * (1 + 1e-6)

@@ -1,0 +1,159 @@
+"""One trial of a search, as the engine's workers do it: asked for, trained while it has a chance, told."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from optuna.study import Study
+from optuna.trial import Trial
+
+from convclinic import loop
+from convclinic.data.dataset import Dataset
+from convclinic.ground.files import read_json, write_json
+from convclinic.history import History, Record
+from convclinic.job.display import Silent
+from convclinic.job.fitting import model_of
+from convclinic.job.folder import HISTORY, MODEL
+from convclinic.job.watching import Watcher
+from convclinic.recipe import Recipe
+from convclinic.study import pruning, spaces
+from convclinic.study import search as store
+from convclinic.study.comparing import opened
+from convclinic.study.pruning import Curve
+
+TRIAL = "trial.json"
+BALANCED = "balanced accuracy"
+TIME_OVER = "the time of the search was over"
+
+
+class End(NamedTuple):
+    """How a training ended: its state, and why it was given up."""
+
+    state: str
+    why: str
+    score: float | None
+    steps: int
+
+
+def work(payload: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """Ask for a trial, train it and tell what it came to; None where none is left or no time for one.
+
+    payload: folder of the search, with its data; storage and name of the study; slot, that draws are named
+    by; device; most, trials in all; ends, a time.time(). folder: the task's own, where the model is left. A
+    trial that was cut short here is begun again with the settings that it had.
+    """
+    study, _ = store.open_study(payload["storage"], payload["name"])
+    planned: dict[str, Any] = store.plan(study) or {}
+    if time.time() + _expected(study, planned) > payload["ends"]:
+        return None
+    trial = _trial(study, planned, payload, folder)
+    if trial is None:
+        return None
+    begin = time.perf_counter()
+    try:
+        space = spaces.from_plain(planned["space"])
+        values = store.suggested(trial, space)
+        recipe = _with_length(spaces.applied(Recipe.from_dict(planned["recipe"]), space, values), planned)
+        data, device = opened(Path(payload["folder"])), torch.device(payload["device"])
+        state = loop.start(recipe, data, device)
+        end = _trained(recipe, data, state, study, trial, planned, folder, payload["ends"])
+        if end.state == store.COMPLETE:
+            model_of(recipe, data, state).save(folder / MODEL)
+    except Exception as error:
+        seconds = time.perf_counter() - begin
+        store.tell(study, trial, store.FAILED, None, f"{type(error).__name__}: {error}", seconds)
+        raise
+    seconds = time.perf_counter() - begin
+    store.tell(study, trial, end.state, end.score, end.why, seconds)
+    return {
+        **end._asdict(),
+        "number": trial.number,
+        "recipe": recipe.to_dict(),
+        "best_step": state.best_step,
+        "seconds": seconds,
+    }
+
+
+def _expected(study: Study, planned: dict[str, Any]) -> float:
+    """Seconds that a trial takes to its end, from those that came there."""
+    took = [one.seconds for one in store.tried(study) if one.state == store.COMPLETE]
+    return sum(took) / len(took) if took else float(planned["seconds"])
+
+
+def _trial(study: Study, planned: dict[str, Any], payload: dict[str, Any], folder: Path) -> Trial | None:
+    store.with_sampler(study, planned["sampler"], planned["seed"], payload["slot"])
+    begun = folder / TRIAL
+    trial = store.taken_up(study, read_json(begun)["id"]) if begun.exists() else None
+    if trial is None:
+        trial = store.ask(study, payload["most"], payload["storage"])
+        if trial is not None:
+            write_json(begun, {"id": store.number_id(trial), "number": trial.number})
+    return trial
+
+
+def _with_length(recipe: Recipe, planned: dict[str, Any]) -> Recipe:
+    """As many images for every batch size, and as many validations."""
+    steps = max(1, round(planned["images"] / recipe.run.batch_size))
+    every = math.ceil(steps / planned["evaluations"])
+    run = dataclasses.replace(recipe.run, steps=steps, evaluate_every=every, patience=0)
+    return dataclasses.replace(recipe, run=run)
+
+
+def _trained(
+    recipe: Recipe,
+    data: Dataset,
+    state: loop.State,
+    study: Study,
+    trial: Trial,
+    planned: dict[str, Any],
+    folder: Path,
+    ends: float,
+) -> End:
+    """To the last step, or until the clinic, the curve or the clock says that it is in vain."""
+    history = History(folder / HISTORY)
+    history.rewind(0)
+    watched = planned["clinic"] != "off"
+    watcher = Watcher(recipe, data, state, folder, Silent(), preflight=False) if watched else None
+    shares, scores = list[float](), list[float]()
+    try:
+        for record in loop.fit(recipe, data, state):
+            history.append([record])
+            if watcher is not None:
+                watcher.observe(record)
+            if record.val_accuracy is None:
+                continue
+            shares.append(record.step / recipe.total_steps)
+            scores.append(_score(record, planned))
+            store.report(trial, shares[-1], scores[-1])
+            if record.step == recipe.total_steps:
+                break
+            why = _verdict(Curve(tuple(shares), tuple(scores)), watcher, study, planned["prune"])
+            why = why or (TIME_OVER if time.time() > ends else "")
+            if why:
+                return End(store.PRUNED, why, max(scores), record.step)
+    finally:
+        if watcher is not None:
+            watcher.close()
+    return End(store.COMPLETE, "", max(scores), state.step)
+
+
+def _score(record: Record, planned: dict[str, Any]) -> float:
+    balanced = planned["measure"] == BALANCED
+    return float((record.val_balanced_accuracy if balanced else record.val_accuracy) or 0.0)
+
+
+def _verdict(curve: Curve, watcher: Watcher | None, study: Study, prune: bool) -> str:
+    """Why a training is given up; empty where it goes on."""
+    if not prune:
+        return ""
+    hopeless = [f for f in watcher.alarms if f.severity == "critical"] if watcher is not None else []
+    if hopeless:
+        return f"clinic: {hopeless[0].summary}"
+    finished = [one.curve for one in store.tried(study) if one.state == store.COMPLETE and one.curve]
+    hope = pruning.hope(curve, finished)
+    return f"curve: {hope.words()}" if hope is not None and hope.lost else ""

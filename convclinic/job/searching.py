@@ -1,0 +1,338 @@
+"""`convclinic search`: many recipes tried around one, the hopeless given up early, the best ready to use."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+
+from convclinic.data.dataset import Dataset, divide
+from convclinic.ground.errors import ConvclinicError, Interrupted, nearest
+from convclinic.ground.files import read_json, write_json
+from convclinic.job import folder as place
+from convclinic.job.display import Display, Lines, Silent
+from convclinic.job.fitting import read_wish, run_document
+from convclinic.job.judging import judge
+from convclinic.job.planning import Planned, Wish, epochs
+from convclinic.job.run import Run
+from convclinic.job.search_plan import FILE, Sought, prepare
+from convclinic.model import load
+from convclinic.planning import hardware
+from convclinic.planning.planner import Plan, Reason
+from convclinic.recipe import Recipe
+from convclinic.report.page import write_report
+from convclinic.study import engine, spaces
+from convclinic.study import search as store
+from convclinic.study.comparing import columns
+from convclinic.study.engine import Done, Task
+from convclinic.study.search import Sampler, Tried
+
+BEST, TRIALS, TOP, DATABASE = "best.json", "trials", "top", "trials.db"
+KEPT_MODELS = 10  # of the best trials
+SHOWN = 10  # trials in the table
+
+
+@dataclass(frozen=True)
+class Searched:
+    """trials: by number, of all machines; best: the recipe that validated best, with the length it had in
+    the search; importance: see study.search; runs: of the best trials of this machine, best first, tested
+    once."""
+
+    folder: Path
+    trials: tuple[Tried, ...]
+    best: Recipe
+    importance: dict[str, float]
+    runs: tuple[Run, ...]
+    facts: dict[str, Any]
+
+    @property
+    def finished(self) -> list[Tried]:
+        """Trained to their end, best first."""
+        done = [one for one in self.trials if one.state == store.COMPLETE]
+        return sorted(done, key=lambda one: (-(one.score or 0.0), one.number))
+
+    def table(self) -> str:
+        """The best trials, what became of the others, and what to do next, as text."""
+        measure = self.facts["measure"]
+        lines = [("trial", measure, "settings")]
+        lines += [(str(one.number), f"{one.score:.2%}", one.words) for one in self.finished[:SHOWN]]
+        given_up = [one for one in self.trials if one.state == store.PRUNED]
+        whys = {why: sum(one.why.startswith(why) for one in given_up) for why in ("curve", "clinic")}
+        failed = [one for one in self.trials if one.state == store.FAILED]
+        told = [
+            f"{len(self.trials)} trials: {len(self.finished)} trained to their end, {whys['curve']} given up "
+            f"for their curve, {whys['clinic']} by the clinic's verdict, "
+            f"{len(given_up) - sum(whys.values())} when the time was over, {len(failed)} failed"
+        ]
+        told += [f"failed: trial {one.number} ({one.words}): {one.why}" for one in failed[:3]]
+        if self.importance:
+            parts = ", ".join(f"{name} {value:.0%}" for name, value in self.importance.items())
+            told.append(f"what the scores depend on: {parts}")
+        told += [
+            f"each trial: {self.facts['epochs']:.1f} epochs; the best of several scores higher on the "
+            f"{self.facts['validation_images']} images it was chosen on than on others",
+            *(
+                f"{run.path}: test accuracy {run.metrics['test']['accuracy']:.1%}, read once"
+                for run in self.runs
+            ),
+            f"train it for longer: convclinic fit {self.facts['data']} --recipe {self.folder / BEST} "
+            "--budget 10m",
+        ]
+        return columns(lines) + "\n\n" + "\n".join(told)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.folder),
+            **self.facts,
+            "trials": [
+                {**dataclasses.asdict(one), "curve": one.curve and dataclasses.asdict(one.curve)}
+                for one in self.trials
+            ],
+            "importance": self.importance,
+            "best": self.best.to_dict(),
+            "runs": [str(run.path) for run in self.runs],
+        }
+
+
+def search(
+    data: str | Path,
+    *,
+    space: str | Path | dict[str, Any] | None = None,
+    trials: int = 40,
+    budget: str | float | None = "1h",
+    sampler: Sampler = "tpe",
+    storage: str | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    recipe: str | Path | Recipe | None = None,
+    settings: Sequence[str] = (),
+    weights: str | Path | None = None,
+    backbone: str | None = None,
+    top: int = 1,
+    prune: bool = True,
+    clinic: str = "watch",
+    workers: int = 0,
+    cluster: str | None = None,
+    device: str | None = None,
+    quiet: bool = False,
+) -> Searched:
+    """Try recipes around the planned one, or the one given, and keep the best.
+
+    space: what to choose from, a YAML file or a mapping (see study.spaces), None for a usual one around the
+    recipe. trials: at most; budget: for everything, seconds or text. sampler: "tpe" (Optuna's), "random" or
+    "grid" (every combination). storage: a database's URL that several machines share, None for a file in
+    `out`. top: of how many of the best trials a run folder is made. prune: give trials up that the clinic
+    says cannot succeed or whose curve cannot lead to the best. clinic: "watch" or "off". The rest as in `fit`
+    and `crossval`. The same call goes on with a search that was stopped; more trials extend one.
+
+    Raises ConvclinicError for anything wrong with the input, and where no trial came to its end.
+    """
+    started = time.monotonic()
+    _check(trials, top, sampler, clinic)
+    pretrained = {"weights": None if weights is None else Path(weights), "backbone": backbone}
+    wish = read_wish(Path(data), budget, seed, recipe, settings, device, started, False, pretrained)
+    workers = workers or engine.bearable(wish.device)
+    asked = _asked(wish, space, sampler, prune, clinic)
+    target = _folder(Path(out) if out is not None else None, wish.data, asked)
+    with place.locked(target), Silent() if quiet else Lines() as display:
+        display.say(f"folder {target}")
+        url = storage or f"sqlite:///{target.resolve() / DATABASE}"
+        name = _name(wish, asked)
+        study, new = store.open_study(url, name)
+        sought = Sought(wish, space, asked, trials, workers, top)
+        known, held = prepare(sought, study, new, target, display)
+        combinations = known["combinations"]
+        most = trials if combinations is None else min(trials, combinations)
+        session = {
+            "folder": str(target.resolve()),
+            "device": wish.device.type,
+            "storage": url,
+            "name": name,
+            "most": most,
+            "ends": time.time() + (wish.left() or 0.0) - top * known["closing"],
+        }
+        tasks = [Task(f"slot-{slot:04}", {"search": name, "slot": slot}, session) for slot in range(most)]
+        display.stage("search")
+        ends = _run(tasks, target, workers, cluster, wish, display)
+        return _concluded(wish, study, known, held, ends, target, top, display)
+
+
+def _check(trials: int, top: int, sampler: str, clinic: str) -> None:
+    if trials < 1 or top < 0:
+        raise ConvclinicError("a search needs at least one trial, and no less than zero of the best")
+    if sampler not in store.SAMPLERS:
+        raise ConvclinicError(f"no sampler '{sampler}'", fix=nearest(sampler, store.SAMPLERS))
+    if clinic not in ("watch", "off"):
+        raise ConvclinicError(
+            f"no clinic mode '{clinic}' in a search", fix="use watch or off; treat would change the trials"
+        )
+
+
+def _asked(
+    wish: Wish, space: str | Path | dict[str, Any] | None, sampler: str, prune: bool, clinic: str
+) -> dict[str, Any]:
+    """What makes two searches the same, as plain data."""
+    if isinstance(space, str | Path):
+        try:
+            text: Any = Path(space).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConvclinicError(f"cannot read the space {space}: {error}") from error
+    else:
+        text = space
+    return {
+        "data": wish.data.resolve().name,
+        "space": text,
+        "sampler": sampler,
+        "seed": wish.seed,
+        "recipe": None if wish.recipe is None else wish.recipe.hash(),
+        "settings": list(wish.settings),
+        "weights": None if wish.weights is None else wish.weights.name,
+        "backbone": wish.backbone,
+        "prune": prune,
+        "clinic": clinic,
+    }
+
+
+def _name(wish: Wish, asked: dict[str, Any]) -> str:
+    """The study's name in a storage: the same on every machine that is given the same command."""
+    digest = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=6).hexdigest()
+    return f"{wish.data.resolve().name.split('.')[0]}-{digest}"
+
+
+def _folder(out: Path | None, data: Path, asked: dict[str, Any]) -> Path:
+    """`out` where it holds this search, else a new folder."""
+    if out is not None and (out / FILE).exists():
+        if read_json(out / FILE)["asked"] != asked:
+            raise ConvclinicError(f"{out} holds a search of other settings", fix="give another --out")
+        return out
+    return place.new(out, data)
+
+
+def _run(
+    tasks: Sequence[Task], target: Path, workers: int, cluster: str | None, wish: Wish, display: Display
+) -> list[Done]:
+    ends: list[Done] = []
+    best = -1.0
+    work = "convclinic.job.search_trial:work"
+    try:
+        for done in engine.run(tasks, work, target / TRIALS, workers=workers, cluster=cluster):
+            ends.append(done)
+            found = done.result
+            if found is not None and not done.kept:
+                score = found["score"]
+                better = found["state"] == store.COMPLETE and score > best
+                best = max(best, score) if better else best
+                words = f"trial {found['number']}: {score:.2%}" + (", the best so far" if better else "")
+                words += f", given up ({found['why']})" if found["why"] else ""
+                display.say(f"  {words}")
+            elif done.error:
+                display.say(f"  a trial failed: {done.error}")
+            words = f"best {best:.2%}" if best >= 0 else ""
+            display.update(len(ends), len(tasks), words, wish.left())
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "stopped; what is finished is kept", fix=f"the same command with --out {target} goes on"
+        ) from error
+    return ends
+
+
+def _concluded(
+    wish: Wish,
+    study: Study,
+    known: dict[str, Any],
+    data: Dataset,
+    ends: Sequence[Done],
+    target: Path,
+    top: int,
+    display: Display,
+) -> Searched:
+    """The best recipe as a file, run folders of the best, and everything as data."""
+    trials = tuple(store.tried(study))
+    done = sorted(
+        (one for one in trials if one.state == store.COMPLETE),
+        key=lambda one: (-(one.score or 0), one.number),
+    )
+    if not done:
+        why = next((one.why for one in trials if one.state == store.FAILED), "the time was too short")
+        raise ConvclinicError(
+            f"no trial came to its end: {why}", fix="the same command goes on with more --budget"
+        )
+    own = {end.result["number"]: end for end in ends if end.result is not None}
+    base, space = Recipe.from_dict(known["recipe"]), spaces.from_plain(known["space"])
+    best = _lengthened(spaces.applied(base, space, done[0].values), known)
+    display.stage("test")
+    runs = tuple(
+        _run_folder(wish, own[one.number], one, data, target, display)
+        for one in done[:top]
+        if one.number in own
+    )
+    for one in done[KEPT_MODELS:]:
+        if one.number in own:
+            (target / TRIALS / own[one.number].task.name / place.MODEL).unlink(missing_ok=True)
+    facts = {
+        "data": str(wish.data),
+        "measure": known["measure"],
+        "sampler": known["sampler"],
+        "epochs": known["images"] / len(data.indices("train")),
+        "training_images": len(data.indices("train")),
+        "validation_images": len(data.indices("validation")),
+        "machine": hardware.name_of(wish.device),
+        "wall_seconds": time.monotonic() - wish.started,
+    }
+    found = Searched(target, trials, best, store.importance(study), runs, facts)
+    reason = Reason(
+        "recipe", best.hash(), f"the best of {len(done)} trials trained to their end, {done[0].score:.2%}"
+    )
+    write_json(target / BEST, {"recipe": best.to_dict(), "reasons": [dataclasses.asdict(reason)]})
+    write_json(target / FILE, {**read_json(target / FILE), **found.to_dict()})
+    display.say(found.table())
+    return found
+
+
+def _lengthened(recipe: Recipe, known: dict[str, Any]) -> Recipe:
+    steps = max(1, round(known["images"] / recipe.run.batch_size))
+    return dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, steps=steps))
+
+
+def _run_folder(wish: Wish, end: Done, one: Tried, data: Dataset, target: Path, display: Display) -> Run:
+    """A trial as a run like any other: its net judged, tested once. One that was made before stays."""
+    folder, trained = target / TOP / f"trial-{one.number}", target / TRIALS / end.task.name
+    if (folder / place.REPORT).exists():
+        return Run(folder, wish.device)
+    result: dict[str, Any] = end.result or {}
+    recipe = Recipe.from_dict(result["recipe"])
+    reasons = (
+        Reason("recipe", recipe.hash(), f"trial {one.number} of a search: {one.score:.2%} on validation"),
+        *(Reason(name, str(value), "chosen by the search") for name, value in one.values.items()),
+    )
+    plan = Plan(recipe, reasons, 0.0, epochs(recipe, data))
+    machine = hardware.measure(wish.device)
+    document = run_document(Planned(plan, data, machine, data.findings, None, 0.0), wish)
+    divide(target, folder, data.splits)
+    write_json(folder / place.FINDINGS, [finding.to_dict() for finding in data.findings])
+    write_json(folder / place.RECIPE, {**document, "clinic": "watch"})
+    for name in (place.HISTORY, "clinic.json"):
+        if (trained / name).exists():
+            shutil.copyfile(trained / name, folder / name)
+    judged, model = judge(load(trained / place.MODEL, wish.device), data, folder, display)
+    model.save(folder / place.MODEL)
+    told = {
+        "steps": result["steps"],
+        "planned_steps": recipe.run.steps,
+        "best_step": result["best_step"],
+        "device": machine.name,
+        "budget_seconds": None,
+        "seconds": {"train": result["seconds"]},
+        "wall_seconds": result["seconds"],
+    }
+    write_json(folder / place.METRICS, {**judged, **told})
+    write_report(folder)
+    return Run(folder, wish.device)
