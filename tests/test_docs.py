@@ -1,9 +1,10 @@
-"""The page of tricks is what docs/make_tricks.py would write now, and its pictures are there."""
+"""The pages of tricks and of evidence are what their scripts would write now, and the pictures are there."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -12,19 +13,25 @@ import pytest
 from PIL import Image
 
 import convclinic.tricks
+from convclinic.recipe import Recipe
+from convclinic.study.evidence import questions
 
 DOCS = Path(__file__).parent.parent / "docs"
 AGAIN = "run `python docs/make_tricks.py`"
 LINKED = re.compile(r"!\[[^]]*]\(([^)]+)\)")
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_tricks", DOCS / "make_tricks.py")
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return loaded("make_tricks")
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +93,32 @@ def test_a_picture_too_large_loses_colours_and_not_its_size(script):
     with Image.open(io.BytesIO(data)) as image:
         assert image.size == (230, 230)
         assert len(image.getcolors()) < 256
+
+
+def test_the_page_of_evidence_is_what_its_script_would_write():
+    script = loaded("make_evidence")
+    assert (DOCS / "evidence.md").read_text() == script.page(), "run `python docs/make_evidence.py`"
+
+
+def test_evidence_names_tricks_that_exist_and_every_measured_row_is_shown_or_set_aside():
+    page = (DOCS / "evidence.md").read_text()
+    known = {question.trick for question in questions(Recipe())}
+    for path in sorted((DOCS / "evidence").glob("*.json")):
+        facts = json.loads(path.read_text())
+        measured = {row["trick"] for row in facts["rows"]}
+        assert measured <= known and set(facts["set_aside"]) <= measured
+        for trick in measured - set(facts["set_aside"]):
+            assert f"| `{trick}` |" in page
+        for trick in facts["set_aside"]:
+            assert f"- `{trick}`: " in page
+
+
+def test_a_measurement_is_kept_with_what_was_said_about_it(tmp_path, monkeypatch):
+    script = loaded("make_evidence")
+    monkeypatch.setattr(script, "DATA", tmp_path)
+    (tmp_path / "new.json").write_text(json.dumps({"rows": [0.123456789], "about": "raw"}))
+    (tmp_path / "old.json").write_text(json.dumps({"rows": [1], "about": "on a machine", "set_aside": {}}))
+    script.take(tmp_path / "new.json", "old")
+    assert json.loads((tmp_path / "old.json").read_text()) == {
+        "rows": [0.123457], "about": "on a machine", "set_aside": {}
+    }  # fmt: skip

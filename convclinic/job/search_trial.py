@@ -58,7 +58,7 @@ def work(payload: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     try:
         space = spaces.from_plain(planned["space"])
         values = store.suggested(trial, space)
-        recipe = _with_length(spaces.applied(Recipe.from_dict(planned["recipe"]), space, values), planned)
+        recipe = with_length(spaces.applied(Recipe.from_dict(planned["recipe"]), space, values), planned)
         data, device = opened(Path(payload["folder"])), torch.device(payload["device"])
         state = loop.start(recipe, data, device)
         end = _trained(recipe, data, state, study, trial, planned, folder, payload["ends"])
@@ -96,7 +96,7 @@ def _trial(study: Study, planned: dict[str, Any], payload: dict[str, Any], folde
     return trial
 
 
-def _with_length(recipe: Recipe, planned: dict[str, Any]) -> Recipe:
+def with_length(recipe: Recipe, planned: dict[str, Any]) -> Recipe:
     """As many images for every batch size, and as many validations."""
     steps = max(1, round(planned["images"] / recipe.run.batch_size))
     every = math.ceil(steps / planned["evaluations"])
