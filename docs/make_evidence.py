@@ -57,7 +57,8 @@ def _chapter(path: Path) -> Iterator[str]:
         facts["plain"],
     )
     sentences = (
-        f"{facts['training_images']:,} training images of {size} pixels, {facts['test_images']:,} test images",
+        f"{facts['training_images']:,} training images of {size} pixels; "
+        f"{facts['test_images']:,} test images",
         f"{facts['steps']} steps of {run['batch_size']}, {facts['epochs']:.1f} epochs; {facts['seeds']} seeds",
         f"{facts['machine']}, torch {facts['versions']['torch']}. The base recipe ({_words(recipe)}) reaches "
         f"{plain['base']:.1%}, a linear classifier {plain['linear_probe']:.1%}.\n",
