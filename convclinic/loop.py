@@ -140,7 +140,7 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
     """Train from `state` to the recipe's last step, yielding one Record per step.
 
     Changes `state` in place. A state may be saved whenever `record.step == state.step`; on an
-    accelerator records come in blocks, and that holds at the end of each.
+    accelerator records come in blocks, and that holds at the end of each, also where a snapshot is due.
     """
     train = data.indices("train")
     labels = torch.from_numpy(data.labels[train])
@@ -159,7 +159,8 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
         pending.append((state.step, lr, scalars))
         last = state.step == recipe.total_steps
         evaluate = last or state.step % recipe.run.evaluate_every == 0
-        if not evaluate and len(pending) < fetch_every:
+        kept = recipe.snapshots_by(state.step) > recipe.snapshots_by(state.step - 1)  # by the caller
+        if not (evaluate or kept) and len(pending) < fetch_every:
             continue
         records = _fetch(pending, per_epoch, state)
         pending.clear()
