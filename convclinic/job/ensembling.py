@@ -16,11 +16,10 @@ from convclinic.evaluate import split_logits
 from convclinic.ground.errors import ConvclinicError, nearest
 from convclinic.ground.files import read_json, write_json
 from convclinic.job import folder as place
-from convclinic.job import snapshots, stacking
+from convclinic.job import folds_joined, snapshots, stacking
 from convclinic.job.crossvalidating import FILE as CROSSVAL
 from convclinic.job.display import Display, Lines, Silent
 from convclinic.job.ensembled import Ensembled
-from convclinic.job.folds_joined import join_folds
 from convclinic.job.fusing import fused
 from convclinic.job.joining import AUTO, FUSION, METHODS, STACK, Built, Chosen, choose
 from convclinic.job.judging import judge
@@ -68,9 +67,10 @@ def ensemble(
             raise ConvclinicError(
                 "the members of a cross-validation are its folds", fix="leave out --members"
             )
+        folds_joined.check(paths[0], method)
         target = _folder(wanted, paths[0])
         with place.locked(target), Silent() if quiet else Lines() as display:
-            return join_folds(paths[0], method, target, where, display)
+            return folds_joined.join_folds(paths[0], target, where, display)
     given = [place.existing(path) for path in paths]
     kept = _snapshots(given, members, method)
     home, data = _same_data(given)

@@ -34,15 +34,8 @@ MEASURED = (
 SHOWN = 24  # rows of the folds' mistakes, and of the labels they suspect
 
 
-def join_folds(
-    crossval: Path, method: str, target: Path, device: torch.device, display: Display
-) -> Ensembled:
-    """The mean of the nets of all folds, in a run folder of its own.
-
-    Its metrics are those of single folds: every image answered by the one net that was tested on it, and the
-    threshold by the one that was validated on it. Raises ConvclinicError for another method than "mean", and
-    for a cross-validation that is not finished.
-    """
+def check(crossval: Path, method: str) -> None:
+    """Raise ConvclinicError for another method than "mean", and for a cross-validation that is not finished."""
     if method not in (AUTO, MEAN):
         raise ConvclinicError(
             f"folds have no images in common that '{method}' could be chosen on",
@@ -50,6 +43,14 @@ def join_folds(
         )
     if not (crossval / RESULT).exists():
         raise ConvclinicError(f"{crossval} is not finished", fix="run the same `convclinic crossval` again")
+
+
+def join_folds(crossval: Path, target: Path, device: torch.device, display: Display) -> Ensembled:
+    """The mean of the nets of all folds, in a run folder of its own.
+
+    Its metrics are those of single folds: every image answered by the one net that was tested on it, and the
+    threshold by the one that was validated on it.
+    """
     n_folds = len(read_json(crossval / RESULT)["folds"])
     paths = [crossval / f"fold-{number}" for number in range(n_folds)]
     models = [load(path, device) for path in paths]

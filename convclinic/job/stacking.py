@@ -32,10 +32,10 @@ READS = "log_probabilities"
 
 
 def check(paths: Sequence[Path], data: Dataset) -> None:
-    """Raise ConvclinicError where runs have no recipe to train again, or train on other images than `data`."""
+    """Raise ConvclinicError where a run has no recipe to train again, or has other images than `data`."""
     for path in paths:
         if "ensemble" in place.document(path):
-            raise ConvclinicError(f"{path} is an ensemble itself", fix="name its members instead")
+            raise ConvclinicError(f"{path} is an ensemble itself", fix="name its members")
         other = reopen(path)
         if other.names != data.names or (other.splits != data.splits).any():
             raise ConvclinicError(

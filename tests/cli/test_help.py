@@ -75,6 +75,7 @@ SHARED = {
     "ensemble": {
         "--members",
         "--method",
+        "--folds",
         "--out",
         "--workers",
         "--device",
