@@ -59,7 +59,7 @@ def join_folds(crossval: Path, target: Path, device: torch.device, display: Disp
     validated, _ = _answered(paths, models, "validation")
     own = [read_json(path / place.METRICS) for path in paths]
     found = folds.together([np.array(one["test"]["confusion"], np.int64) for one in own])
-    metrics = _metrics(models[0].classes, labels, validated, tested, own)
+    metrics = _metrics(models[0].classes, labels, validated, tested)
     metrics["test"] |= {"accuracy": found.accuracy, "accuracy_interval": list(found.interval)}
     beside = _baselines(own)
     facts: dict[str, Any] = {
@@ -111,7 +111,6 @@ def _metrics(
     labels: NDArray[np.int64],
     validated: NDArray[np.float64],
     tested: NDArray[np.float64],
-    own: list[dict[str, Any]],
 ) -> dict[str, Any]:
     validation = summarise(classes, labels, validated)
     wanted = 1 - (1 - float(validation["accuracy"])) / 2  # answering less, half the mistakes
@@ -124,7 +123,6 @@ def _metrics(
         "test": summarise(classes, labels, tested),
         "validation": validation,
         "reject": reject,
-        "temperature": float(np.mean([one["temperature"] for one in own])),
     }
 
 
