@@ -147,7 +147,7 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
     terms = class_terms(recipe.balance, torch.bincount(labels, minlength=len(data.classes)))
     size, per_epoch = _lengths(recipe, labels)
     pending: list[tuple[int, float, Tensor]] = []
-    fetch_every = 1 if state.device.type == "cpu" else FETCH_EVERY
+    fetch_every = _fetch_every(state.device)
     current, visited = -1, train
     while not finished(recipe, state):
         epoch, position = divmod(state.step, per_epoch)
@@ -167,6 +167,10 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
         if evaluate:
             records[-1] = _evaluate(recipe, data, state, records[-1])
         yield from records
+
+
+def _fetch_every(device: torch.device) -> int:
+    return 1 if device.type == "cpu" else FETCH_EVERY
 
 
 def next_batch(recipe: Recipe, data: Dataset, state: State) -> Seen:

@@ -35,7 +35,7 @@ SHOWN = 24  # rows of the folds' mistakes, and of the labels they suspect
 
 
 def check(crossval: Path, method: str) -> None:
-    """Raise ConvclinicError for another method than "mean", and for a cross-validation that is not finished."""
+    """Raise ConvclinicError for another method than "mean", and for a cross-validation not yet finished."""
     if method not in (AUTO, MEAN):
         raise ConvclinicError(
             f"folds have no images in common that '{method}' could be chosen on",
