@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,15 @@ def ensemble(
             )
         folds_joined.check(paths[0], method)
         target = _folder(wanted, paths[0])
-        with place.locked(target), Silent() if quiet else Lines() as display:
+        with _provisional(target), place.locked(target), Silent() if quiet else Lines() as display:
             return folds_joined.join_folds(paths[0], target, where, display)
     given = [place.existing(path) for path in paths]
     kept = _snapshots(given, members, method)
     home, data = _same_data(given)
     if method == STACK:
-        stacking.check(given, data)
+        stacking.check(given, data, folds)
     target = _folder(wanted, given[0])
-    with place.locked(target), Silent() if quiet else Lines() as display:
+    with _provisional(target), place.locked(target), Silent() if quiet else Lines() as display:
         at_once = workers or engine.bearable(where)
         paths = given + _trained(given, members, target, at_once, display)
         models = [load(path, where) for path in kept or paths]
@@ -116,8 +117,23 @@ def _snapshots(given: Sequence[Path], members: int, method: str) -> list[Path]:
 def _folder(out: Path | None, first: Path) -> Path:
     """A new folder, or that of a call that was stopped while it trained."""
     target = out or first.with_name(f"{first.name}-ensemble")
-    begun = any((target / name).exists() for name in (MEMBERS, stacking.FOLDS))
-    return target if begun and not (target / place.REPORT).exists() else place.new(target, first)
+    return target if _begun(target) and not (target / place.REPORT).exists() else place.new(target, first)
+
+
+def _begun(target: Path) -> bool:
+    """Whether it holds trainings."""
+    return any((target / name).exists() for name in (MEMBERS, stacking.FOLDS))
+
+
+@contextmanager
+def _provisional(target: Path) -> Generator[None]:
+    """Where joining fails the folder goes again, unless there are trainings in it."""
+    try:
+        yield
+    except BaseException:
+        if not _begun(target) and not (target / place.REPORT).exists():
+            shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 def _trained(given: Sequence[Path], members: int, target: Path, workers: int, display: Display) -> list[Path]:

@@ -31,8 +31,10 @@ FOLDS = "folds"  # the folder of the runs that were trained for it
 READS = "log_probabilities"
 
 
-def check(paths: Sequence[Path], data: Dataset) -> None:
-    """Raise ConvclinicError where a run has no recipe to train again, or has other images than `data`."""
+def check(paths: Sequence[Path], data: Dataset, n_folds: int) -> None:
+    """Raise ConvclinicError for too few folds or images, and where a run has no recipe to train again, or
+    other images than `data`."""
+    _folds(paths, data, n_folds)
     for path in paths:
         if "ensemble" in place.document(path):
             raise ConvclinicError(f"{path} is an ensemble itself", fix="name its members")
@@ -58,11 +60,11 @@ def stacked(
     training images that they have not seen; C by cross-validation.
 
     paths: of the models' runs, which `check` has passed. The nets of the folds are trained in `target`, once
-    for runs of one recipe; whoever calls again goes on. Raises ConvclinicError for too few folds or images.
+    for runs of one recipe; whoever calls again goes on.
     """
     train, seed = data.indices("train"), models[0].recipe.seed
     labels, groups = data.labels[train], place.groups(paths[0])[train]
-    folds = stacking.fold_of(labels, groups, n_folds, seed, data.classes)
+    folds = _folds(paths, data, n_folds)
     named = [(path, Recipe.from_dict(place.document(path)["recipe"]).hash()) for path in paths]
     tasks = {
         task.name: task
@@ -84,6 +86,12 @@ def stacked(
     )
     about = {"images": len(train), "folds": n_folds, "trained": len(tasks), "strength": head.strength}
     return Built(with_head(models, READS, head), about)
+
+
+def _folds(paths: Sequence[Path], data: Dataset, n_folds: int) -> NDArray[np.int64]:
+    """(n,) of the training images, by the seed of the first run."""
+    train, seed = data.indices("train"), int(place.document(paths[0])["recipe"]["seed"])
+    return stacking.fold_of(data.labels[train], place.groups(paths[0])[train], n_folds, seed, data.classes)
 
 
 def _task(path: Path, name: str, parts: NDArray[np.int8]) -> Task:

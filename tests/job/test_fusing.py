@@ -114,5 +114,6 @@ def test_large_sets_are_thinned_out_class_by_class(
 def test_an_ensemble_has_no_features_to_fuse(two: tuple[Run, Run], done: Ensembled, tmp_path: Path) -> None:
     with pytest.raises(ConvclinicError, match="no last layer"):
         ensemble([two[0].path, done.run.path], method="fusion", out=tmp_path / "a", quiet=True)
+    assert not (tmp_path / "a").exists(), "nothing is left of a refusal"
     both = ensemble([two[0].path, done.run.path], out=tmp_path / "b", quiet=True)  # auto leaves it out
     assert "fusion" not in both.facts["validation_log_loss"]
