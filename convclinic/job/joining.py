@@ -114,9 +114,9 @@ def with_head(models: Sequence[Model], reads: str, head: Head | None = None) -> 
 def _soup(models: Sequence[Model], data: Dataset) -> Chosen | None:
     """Greedy soup (Wortsman et al. 2022, arXiv:2203.05482): in the order of their validation accuracy nets
     are averaged in where that does not lower it. Chosen on one half of the validation images; its log loss is
-    that on the other. None where the nets are of other recipes."""
+    that on the other. None where the nets are of other recipes, or ensembles."""
     plain = [dataclasses.replace(one.recipe, seed=0, run=models[0].recipe.run) for one in models]
-    if any(recipe != plain[0] for recipe in plain):
+    if any(recipe != plain[0] for recipe in plain) or any(isinstance(one, Ensemble) for one in models):
         return None
 
     def accuracy(model: Model) -> float:

@@ -175,3 +175,9 @@ def test_a_run_without_any_is_told_how_to_get_them(finished: Run, whole: Run, tm
     with pytest.raises(ConvclinicError, match=r"stacking .* snapshots have one in common"):
         ensemble([whole.path], method="stack", out=tmp_path / "b", quiet=True)
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_an_ensemble_is_no_ingredient_of_a_soup(whole: Run, tmp_path: Path) -> None:
+    joint = ensemble([whole.path], method="mean", out=tmp_path / "joint", quiet=True)
+    with pytest.raises(ConvclinicError, match="a soup needs nets of one recipe"):
+        ensemble([whole.path, joint.run.path], method="soup", out=tmp_path / "soup", quiet=True)
