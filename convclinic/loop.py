@@ -140,14 +140,14 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
     """Train from `state` to the recipe's last step, yielding one Record per step.
 
     Changes `state` in place. A state may be saved whenever `record.step == state.step`; on an
-    accelerator records come in blocks, and that holds at the end of each.
+    accelerator records come in blocks, and that holds at the end of each, also where a snapshot is due.
     """
     train = data.indices("train")
     labels = torch.from_numpy(data.labels[train])
     terms = class_terms(recipe.balance, torch.bincount(labels, minlength=len(data.classes)))
     size, per_epoch = _lengths(recipe, labels)
     pending: list[tuple[int, float, Tensor]] = []
-    fetch_every = 1 if state.device.type == "cpu" else FETCH_EVERY
+    fetch_every = _fetch_every(state.device)
     current, visited = -1, train
     while not finished(recipe, state):
         epoch, position = divmod(state.step, per_epoch)
@@ -159,13 +159,18 @@ def fit(recipe: Recipe, data: Dataset, state: State) -> Iterator[Record]:
         pending.append((state.step, lr, scalars))
         last = state.step == recipe.total_steps
         evaluate = last or state.step % recipe.run.evaluate_every == 0
-        if not evaluate and len(pending) < fetch_every:
+        kept = recipe.snapshots_by(state.step) > recipe.snapshots_by(state.step - 1)  # by the caller
+        if not (evaluate or kept) and len(pending) < fetch_every:
             continue
         records = _fetch(pending, per_epoch, state)
         pending.clear()
         if evaluate:
             records[-1] = _evaluate(recipe, data, state, records[-1])
         yield from records
+
+
+def _fetch_every(device: torch.device) -> int:
+    return 1 if device.type == "cpu" else FETCH_EVERY
 
 
 def next_batch(recipe: Recipe, data: Dataset, state: State) -> Seen:

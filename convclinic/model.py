@@ -1,15 +1,16 @@
 """A trained model: net, classes and preprocessing in one file that predicts anywhere.
 
 The file is safetensors: tensors named `net.*` and `prepare.<position>.*`, and a JSON header with the
-recipe, the classes and the facts measured on validation. Nothing in it is pickled, so a hostile file
-can at worst be refused.
+recipe, the classes and the facts measured on validation; of an ensemble `members.<number>.*` and, where a
+classifier joins them, `head.*`. Nothing in it is pickled, so a hostile file can at worst be refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from convclinic.tricks.augment._pipeline import resize
 from convclinic.tricks.combine._mean import averaged
 from convclinic.tricks.normalise.own import Own
 
-FORMAT = 2  # ensembles; what has one net only is written as 1
+FORMAT = 3  # ensembles with a head; 2: without, 1: what has one net only
 LEAST = 1e-12  # a probability below is written as this one
 MOST_PIXELS = 2**22  # an image: a file that asks for more is refused
 
@@ -90,6 +91,15 @@ class Model:
             out = [forward(self.net, self.recipe, self.fitted, part, device) for part in batches(chunk)]
             yield torch.cat(out).numpy()
 
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n, d) what the net's last layer reads of (n, h, w, c) uint8 store images; see `read_last`."""
+        device = next(self.net.parameters()).device
+        parts = [
+            forward(self.net, self.recipe, self.fitted, part, device, answer=read_last)
+            for part in batches(images)
+        ]
+        return torch.cat(parts).numpy()
+
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n, k) calibrated probabilities: softmax of logits over the fitted temperature."""
         scaled = logits.astype(np.float64) / float(self.facts.get("temperature", 1.0))
@@ -99,18 +109,31 @@ class Model:
 
 @dataclass(frozen=True)
 class Ensemble(Model):
-    """Models of the same classes that answer together: the weighted mean of their calibrated probabilities.
+    """Models of the same classes that answer together: by the weighted mean of calibrated probabilities, or
+    by a linear classifier on what each of them says (stacking) or sees (early fusion).
 
     recipe and fitted are the first member's, whose image size the store has; members of another size get the
-    images resized. net holds all their nets. weights (m,) sum to one.
+    images resized. net holds all their nets. weights (m,) sum to one. reads, one of READS, is what the
+    classifier gets of each member, empty where there is none; head holds its weight (k, d) and bias (k,).
     """
 
     members: tuple[Model, ...] = ()
     weights: tuple[float, ...] = ()
+    reads: str = ""
+    head: State = field(default_factory=dict[str, Tensor])
+
+    def inputs(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """(n, d) of each member: what the classifier reads of images (n, h, w, c), one after another."""
+        read = READS[self.reads]
+        return [read(one, _resized(images, one.recipe)) for one in self.members]
 
     def stream(self, chunks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Logits whose softmax is the mean, chunk by chunk."""
+        """The classifier's logits, or logits whose softmax is the mean, chunk by chunk."""
         for chunk in chunks:
+            if self.reads:
+                inputs = np.concatenate(self.inputs(chunk), 1)
+                yield inputs @ self.head["weight"].numpy().T + self.head["bias"].numpy()
+                continue
             mixed = sum(
                 weight * one.probabilities(one.logits(_resized(chunk, one.recipe)))
                 for one, weight in zip(self.members, self.weights, strict=True)
@@ -119,10 +142,11 @@ class Ensemble(Model):
 
     @property
     def format(self) -> int:
-        return FORMAT
+        return max(3 if self.reads else 2, *(one.format for one in self.members))
 
     def tensors(self) -> dict[str, Tensor]:
-        return {
+        head = {f"head.{name}": value for name, value in self.head.items()}
+        return head | {
             f"members.{number}.{name}": value.clone()  # one net may be a member twice
             for number, one in enumerate(self.members)
             for name, value in one.tensors().items()
@@ -130,19 +154,40 @@ class Ensemble(Model):
 
     def header(self) -> dict[str, Any]:
         members = [one.header() for one in self.members]
-        return {**super().header(), "members": members, "weights": list(self.weights)}
+        plain = {**super().header(), "members": members, "weights": list(self.weights)}
+        return {**plain, "reads": self.reads} if self.reads else plain
+
+
+def log_probabilities(probabilities: NDArray[np.float64]) -> NDArray[np.float32]:
+    """What a stacking classifier reads: the logarithms of (n, k), bounded below."""
+    return np.log(np.maximum(probabilities, LEAST)).astype(np.float32)
+
+
+def _said(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return log_probabilities(model.probabilities(model.logits(images)))
+
+
+READS: dict[str, Callable[[Model, NDArray[np.uint8]], NDArray[np.float32]]] = {
+    "log_probabilities": _said,
+    "features": Model.features,
+}
+
+
+def by_size(members: Sequence[Model]) -> list[int]:
+    """The order in which an ensemble has its members: the largest images first, else as they come."""
+    return sorted(
+        range(len(members)), key=lambda i: -members[i].recipe.data.height * members[i].recipe.data.width
+    )
 
 
 def joined(
     members: Sequence[Model], weights: Sequence[float], facts: dict[str, Any] | None = None
 ) -> Ensemble:
-    """An ensemble of one or more models; the largest images come first. Weights are divided by their sum.
+    """An ensemble of one or more models, in the order of `by_size`. Weights are divided by their sum.
 
     Raises ConvclinicError where their classes or channels differ.
     """
-    order = sorted(
-        range(len(members)), key=lambda i: -members[i].recipe.data.height * members[i].recipe.data.width
-    )
+    order = by_size(members)
     ranked, total = [members[i] for i in order], sum(weights)
     first = ranked[0]
     for one in ranked:
@@ -215,16 +260,41 @@ def forward(
     images: NDArray[np.uint8],
     device: torch.device,
     views: bool = True,
+    answer: Callable[[nn.Module, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """(b, k) float32 logits on the CPU of one part of a set: resize, views, prepare, net. No draws at all."""
+    """(b, k) float32 logits on the CPU of one part of a set: resize, views, prepare, net. No draws at all.
+
+    answer: what is asked of the net instead of its logits, as vectors (b, d); over views it is their mean.
+    """
     net.eval()
     scaled = resize(to_tensor(images), final_size(recipe)).to(device).float().div_(255)
     scaled = scaled.contiguous(memory_format=torch.channels_last)
     seen = recipe.combine.views(scaled) if views else [(1.0, scaled)]
     low = recipe.run.precision == "bfloat16"
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
-        parts = [net(prepared(recipe.prepare, fitted, view)).float() for _, view in seen]
-    return averaged(parts, [weight for weight, _ in seen], recipe.combine.mean).cpu()
+        given = [prepared(recipe.prepare, fitted, view) for _, view in seen]
+        parts = [(net(view) if answer is None else answer(net, view)).float() for view in given]
+    mean = recipe.combine.mean if answer is None else "logits"
+    return averaged(parts, [weight for weight, _ in seen], mean).cpu()
+
+
+def read_last(net: nn.Module, images: Tensor) -> Tensor:
+    """(b, d) what the last layer with weights (linear, or a convolution) is given of images as the net sees
+    them: vectors as they are, maps by their means."""
+    read = images
+
+    def note(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        nonlocal read
+        read = given[0]
+
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        net(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return read.mean((2, 3)) if read.ndim == 4 else read
 
 
 def load(path: Path, device: torch.device | None = None) -> Model:
@@ -293,7 +363,14 @@ def _members(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> 
         _assemble(path, one, _named(tensors, f"members.{number}."))
         for number, one in enumerate(list(header["members"]))
     ]
-    return joined(parts, [float(weight) for weight in header["weights"]], dict(header["facts"]))
+    ensemble = joined(parts, [float(weight) for weight in header["weights"]], dict(header["facts"]))
+    if "reads" not in header:
+        return ensemble
+    weight, bias = tensors["head.weight"], tensors["head.bias"]
+    if bias.shape != (len(ensemble.classes),) or weight.ndim != 2 or len(weight) != len(bias):
+        raise ValueError("the head is of other classes")
+    head = {"weight": weight, "bias": bias}
+    return dataclasses.replace(ensemble, reads=str(header["reads"]), head=head)
 
 
 def _single(header: dict[str, Any], tensors: dict[str, Tensor]) -> Model:

@@ -100,6 +100,8 @@ class Recipe:
         plain = self.to_dict()
         if not self.transfer:  # a slot younger than the others: left empty, it renames no run of before
             del plain["transfer"]
+        if not self.run.snapshots:  # an option younger than the others
+            del plain["run"]["snapshots"]
         canonical = json.dumps(plain, sort_keys=True)
         return hashlib.blake2b(canonical.encode(), digest_size=6).hexdigest()
 
@@ -133,6 +135,10 @@ class Recipe:
             if step >= at:
                 since, done, total = at, progress, new_total
         return min(1.0, done + (1.0 - done) * (step - since) / max(1, total - since))
+
+    def snapshots_by(self, step: int) -> int:
+        """How many of the run's snapshots are due when `step` updates are finished."""
+        return int(self.run.snapshots * self.progress(step) + 1e-9)
 
     @property
     def total_steps(self) -> int:

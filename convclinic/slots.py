@@ -41,7 +41,8 @@ class Run:
     training on, height, width), empty for the store's own size throughout (validation always sees that
     one); evaluate_every counts steps; patience counts evaluations without a better validation accuracy
     before the loop stops, 0 for never; rescheduled records where the schedule was bent, to keep to a budget
-    or to extend a finished run: (from this step on, progress there, new number of steps).
+    or to extend a finished run: (from this step on, progress there, new number of steps); snapshots is how
+    many sets of the judged weights are kept on the way, at even distances, the last at the end.
     """
 
     slot: ClassVar[str] = "run"
@@ -52,10 +53,13 @@ class Run:
     evaluate_every: int = 100
     patience: int = 0
     rescheduled: tuple[tuple[int, float, int], ...] = ()
+    snapshots: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch_size", 1), ("evaluate_every", 1), ("patience", 0)):
+        for name, least in (("steps", 1), ("batch_size", 1), ("evaluate_every", 1)):
             at_least(f"run.{name}", getattr(self, name), least)
+        for name in ("patience", "snapshots"):
+            at_least(f"run.{name}", getattr(self, name), 0)
         if self.precision not in PRECISIONS:
             raise ConvclinicError(f"no precision '{self.precision}'", fix=nearest(self.precision, PRECISIONS))
         for since, height, width in self.sizes:

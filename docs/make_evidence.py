@@ -51,13 +51,10 @@ def _chapter(path: Path) -> Iterator[str]:
     rows = [row for row in facts["rows"] if row["trick"] not in aside]
     yield f"## {facts['data']}, net {recipe['net']['name']}\n"
     yield f"{facts['about']}\n" if facts.get("about") else ""
-    size, run, plain = (
-        f"{recipe['data']['height']} x {recipe['data']['width']}",
-        recipe["run"],
-        facts["plain"],
-    )
+    size = f"{recipe['data']['height']} x {recipe['data']['width']}"
+    run, plain = recipe["run"], facts["plain"]
     sentences = (
-        f"{facts['training_images']:,} training images of {size} pixels; "
+        f"{facts['training_images']:,} training images of {size} pixels",
         f"{facts['test_images']:,} test images",
         f"{facts['steps']} steps of {run['batch_size']}, {facts['epochs']:.1f} epochs; {facts['seeds']} seeds",
         f"{facts['machine']}, torch {facts['versions']['torch']}. The base recipe ({_words(recipe)}) reaches "

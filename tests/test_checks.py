@@ -526,6 +526,22 @@ CASES = [
         [ex("average=swa", "run.steps=2000"), ex("average=ema", "run.steps=500"), ex()],
     ),
     Case(
+        "snapshots_off_the_cycles",
+        "snapshots_off_the_cycles",
+        "warning",
+        [
+            ex("schedule=cyclic_cosine", "run.snapshots=4"),
+            ex("schedule=cyclic_cosine", "schedule.cycles=4", "run.snapshots=8"),
+        ],
+        [
+            ex("schedule=cyclic_cosine", "run.snapshots=5"),
+            ex("schedule=cyclic_cosine", "schedule.cycles=6", "run.snapshots=3"),
+            ex("schedule=cyclic_cosine"),
+            ex("schedule=cyclic_cosine", "schedule.end=1.0", "run.snapshots=4"),
+            ex("run.snapshots=4"),
+        ],
+    ),
+    Case(
         "symmetric_start",
         "symmetric_init",
         "critical",

@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from convclinic.ground import files
 from convclinic.ground.errors import ConvclinicError
-from convclinic.model import MOST_PIXELS, Model, batches, build_net, load
+from convclinic.model import MOST_PIXELS, Model, batches, build_net, joined, load
 from convclinic.models.compact import Compact
 from convclinic.models.fast import Fast
 from convclinic.recipe import Input, Recipe
@@ -271,8 +271,8 @@ def test_a_header_that_is_damaged(written, tmp_path, text):
 
 
 def test_newer_versions(written, tmp_path):
-    newer = rewritten(written, tmp_path, header=setting("format", to=3))
-    no_model(newer, r"has format 3; this convclinic reads up to 2 \(upgrade convclinic\)")
+    newer = rewritten(written, tmp_path, header=setting("format", to=4))
+    no_model(newer, r"has format 4; this convclinic reads up to 3 \(upgrade convclinic\)")
     newer = rewritten(written, tmp_path, header=setting("recipe", "format", to=2))
     no_model(newer, r"format 2; this convclinic reads up to 1")
 
@@ -362,3 +362,67 @@ def test_a_net_of_no_numbers(written, tmp_path, value):
     path = rewritten(written, tmp_path, tensors=lambda t: {**t, HEAD: torch.full_like(t[HEAD], value)})
     with np.errstate(invalid="ignore"):
         no_model(path, r"gives no numbers \(train it again, with a smaller LR\)")
+
+
+# members under a classifier
+
+
+def under_a_head(model, reads):
+    """Two members and a classifier on what it reads of them."""
+    bare = dataclasses.replace(joined([model, model], [1.0, 1.0]), reads=reads)
+    width = sum(part.shape[1] for part in bare.inputs(images(1, RECIPE)))
+    rng = torch.Generator().manual_seed(1)
+    head = {"weight": torch.randn(len(CLASSES), width, generator=rng), "bias": torch.randn(len(CLASSES))}
+    return dataclasses.replace(bare, head=head)
+
+
+@pytest.mark.parametrize("reads", ["log_probabilities", "features"])
+def test_a_classifier_on_members_is_saved_with_them(model, tmp_path, reads):
+    both, shown = under_a_head(model, reads), images(4, RECIPE)
+    if reads == "features":
+        read = [model.features(shown)] * 2
+    else:
+        read = [np.log(model.probabilities(model.logits(shown)))] * 2
+    expected = np.concatenate(read, 1) @ both.head["weight"].numpy().T + both.head["bias"].numpy()
+    np.testing.assert_allclose(both.logits(shown), expected, rtol=1e-4, atol=1e-4)
+    both.save(tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    assert (again.reads, again.format) == (reads, 3)
+    np.testing.assert_array_equal(again.logits(shown), both.logits(shown))
+    assert joined([model], [1.0]).format == 2 and model.format == 1  # as older programs read them
+    assert joined([both, model], [1.0, 1.0]).format == 3
+    joined([both, model], [1.0, 1.0]).save(tmp_path / "n.safetensors")
+    assert load(tmp_path / "n.safetensors").members[0].reads == reads
+
+
+def test_features_over_views_are_their_mean(model):
+    shown = images(3, RECIPE)
+    plain = dataclasses.replace(model, recipe=RECIPE.override(["combine=none"]))
+    flipped = dataclasses.replace(model, recipe=RECIPE.override(["combine=flip_views"]))
+    other = plain.features(np.ascontiguousarray(shown[:, :, ::-1]))
+    np.testing.assert_allclose(flipped.features(shown), (plain.features(shown) + other) / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("head", "reads"),
+    [
+        ({"weight": (len(CLASSES), 3), "bias": (len(CLASSES),)}, "log_probabilities"),
+        ({"weight": (len(CLASSES) + 1, 2 * len(CLASSES)), "bias": (len(CLASSES) + 1,)}, "log_probabilities"),
+        ({"weight": (len(CLASSES), 2 * len(CLASSES)), "bias": (1,)}, "log_probabilities"),
+        ({"weight": (len(CLASSES), 2 * len(CLASSES))}, "log_probabilities"),
+        ({"weight": (len(CLASSES), 2 * len(CLASSES)), "bias": (len(CLASSES),)}, "minds"),
+    ],
+    ids=["narrow", "classes", "bias", "missing", "reads"],
+)
+def test_a_classifier_that_does_not_fit_its_members(model, tmp_path, head, reads):
+    both = under_a_head(model, "log_probabilities")
+    changed = {name: torch.zeros(shape) for name, shape in head.items()}
+    dataclasses.replace(both, head=changed, reads=reads).save(tmp_path / "m.safetensors")
+    no_model(tmp_path / "m.safetensors", "the parts of .* do not fit together")
+
+
+def test_a_classifier_that_gives_no_numbers(model, tmp_path):
+    both = under_a_head(model, "log_probabilities")
+    both.head["bias"][0] = float("nan")
+    both.save(tmp_path / "m.safetensors")
+    no_model(tmp_path / "m.safetensors", "gives no numbers")

@@ -111,6 +111,23 @@ def average_never_begins(recipe: Any, facts: Facts) -> Iterator[Finding]:
             )
 
 
+def snapshots_off_the_cycles(recipe: Any, facts: Facts) -> Iterator[Finding]:
+    """Snapshots between the ends of cycles, where the LR is high."""
+    wanted = recipe.run.snapshots
+    for trick in on(recipe.schedule, "cyclic_cosine") if wanted else ():
+        if trick.cycles % wanted:
+            yield Finding(
+                "snapshots_off_the_cycles",
+                "warning",
+                where="run.snapshots",
+                summary=f"of {wanted} snapshots some lie between the ends of the {trick.cycles} cycles, "
+                "where the LR is high",
+                evidence=(Evidence("run.snapshots", wanted, str(trick.cycles)),),
+                remedies=(f"run.snapshots={trick.cycles}",),
+                reference="Huang et al., 2017, arXiv:1704.00109",
+            )
+
+
 def symmetric_start(recipe: Any, facts: Facts) -> Iterator[Finding]:
     """Units that start alike get the same gradient and stay alike, unless an initialiser after it differs."""
     setting = [name for name in map(name_of, recipe.initialise) if name != "patch_whitening"]
@@ -143,6 +160,7 @@ RULES = (
     stops_too_early,
     small_batches,
     average_never_begins,
+    snapshots_off_the_cycles,
     symmetric_start,
     slopes_penalised,
 )

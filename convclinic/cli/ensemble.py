@@ -11,15 +11,24 @@ from convclinic.cli.options import Device, Json, Out, Quiet, Workers, print_json
 
 
 def run(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of the same data and split.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders of the same data and split; or one with snapshots, or a cross-validation's."
+        ),
+    ],
     members: Annotated[
         int,
         typer.Option(min=0, help="Train as many in all: the first run's recipe and data, other seeds."),
     ] = 0,
     method: Annotated[
         str,
-        typer.Option(help="auto (the best on validation), mean, greedy, soup (weights averaged), or single."),
+        typer.Option(
+            help="auto (the best on validation), mean, greedy, soup (weights averaged), single, fusion (a "
+            "classifier on all features), or stack (one on all answers; trains each recipe once a fold)."
+        ),
     ] = "auto",
+    folds: Annotated[int, typer.Option(min=2, help="How many parts stack trains on by turns.")] = 5,
     out: Out = None,
     workers: Workers = 0,
     device: Device = None,
@@ -36,6 +45,7 @@ def run(
         runs,
         members=members,
         method=method,
+        folds=folds,
         out=out,
         workers=workers,
         device=device,

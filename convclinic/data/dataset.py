@@ -25,6 +25,8 @@ from convclinic.ground.files import read_csv, read_json, write_csv, write_json
 from convclinic.kinds import Evidence, Finding
 
 SPLIT_NAMES = ("train", "validation", "test")
+LEFT_OUT = 3  # an image that a run of many has no use for, such as the test images of those it serves
+PARTS = (*SPLIT_NAMES, "left out")
 _MEASURED = 2_048  # training images that mean and std are taken over
 _INSPECTED = 256
 _SIDE = 64  # pixels an inspected image is shrunk to
@@ -35,8 +37,8 @@ _FORMAT = 1
 class Dataset:
     """The usable images of a source, in its order; m of them.
 
-    names, labels (m,), splits (m,) 0 train, 1 validation, 2 test; rows (m,) are the images' rows in the
-    store, whose shape is (n, h, w, c). quarantine: (name, label, reason) of every image set aside.
+    names, labels (m,), splits (m,) 0 train, 1 validation, 2 test, 3 left out; rows (m,) are the images' rows
+    in the store, whose shape is (n, h, w, c). quarantine: (name, label, reason) of every image set aside.
     """
 
     source: str
@@ -132,7 +134,7 @@ def reopen(folder: Path, progress: Progress | None = None) -> Dataset:
     for row in read_csv(folder / "splits.csv"):
         names.append(row["path"])
         labels.append(index[row["label"]])
-        parts.append(SPLIT_NAMES.index(row["split"]))
+        parts.append(PARTS.index(row["split"]))
     used = np.ones(n, np.bool_)
     used[saved["quarantined_rows"]] = False
     if int(used.sum()) != len(names):
@@ -156,7 +158,7 @@ def reopen(folder: Path, progress: Progress | None = None) -> Dataset:
 
 def divide(folder: Path, target: Path, parts: NDArray[np.int8]) -> None:
     """Write the data set in `folder`, where `assemble` wrote it, into `target` with other parts (m,) for its
-    images, in the order of splits.csv: 0 train, 1 validation, 2 test. The images are not copied."""
+    images, in the order of splits.csv: 0 train, 1 validation, 2 test, 3 left out. No image is copied."""
     saved: dict[str, Any] = read_json(folder / "data.json")
     data = reopen(folder)
     train = np.flatnonzero(parts == 0)
@@ -178,7 +180,7 @@ def divide(folder: Path, target: Path, parts: NDArray[np.int8]) -> None:
         target / "splits.csv",
         ("path", "label", "split", "group"),
         (
-            (row["path"], row["label"], SPLIT_NAMES[part], row["group"])
+            (row["path"], row["label"], PARTS[part], row["group"])
             for row, part in zip(rows, parts.tolist(), strict=True)
         ),
     )

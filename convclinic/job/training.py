@@ -21,6 +21,7 @@ from convclinic.data.dataset import Dataset
 from convclinic.ground.errors import ConvclinicError, Interrupted
 from convclinic.ground.files import read_json, write_json
 from convclinic.history import History, Record
+from convclinic.job import snapshots
 from convclinic.job.display import Display
 from convclinic.job.folder import CHECKPOINT, HISTORY, RECIPE
 from convclinic.job.treating import Treatment
@@ -57,7 +58,7 @@ def train(
     pace: Pace | None,
     clinic: str = "watch",
 ) -> tuple[Recipe, loop.State]:
-    """Run to the recipe's last step, from the checkpoint in `folder` if there is one.
+    """Run to the recipe's last step, from the checkpoint in `folder` if there is one; snapshots go there too.
 
     clinic: off, watch, or treat. Returns the recipe, which differs from the one given only where the budget
     bent the schedule or a treatment was kept, and the final state. Raises Interrupted on Ctrl-C, after the
@@ -68,6 +69,8 @@ def train(
     treatment = Treatment(recipe, data, folder, display) if clinic == "treat" else None
     recipe, state = _taken_up(recipe, data, folder, device, treatment)
     history.rewind(state.step)
+    snapshots.forget(folder, recipe.snapshots_by(state.step))
+    reached = state.step
     majority = _majority(data)
     looked = state.step / recipe.total_steps
     meter = _Meter(pace.speed if pace else None)
@@ -96,6 +99,8 @@ def train(
                     break
                 if record.step != state.step:
                     continue
+                # before the checkpoint: whoever goes on from there finds it
+                reached = snapshots.keep(recipe, data, state, folder, reached)
                 keeper.keep(state, recipe)
                 if pace and record.step / recipe.total_steps > looked + ADJUST_EVERY:
                     looked = record.step / recipe.total_steps
@@ -104,8 +109,11 @@ def train(
                         break
             if arm is not None:
                 changed, state = arm.recipe, arm.state
-                history.rewind(arm.records[0].step - 1)
+                begun = arm.records[0].step - 1
+                history.rewind(begun)
                 history.append(arm.records)
+                snapshots.forget(folder, changed.snapshots_by(begun))
+                reached = snapshots.keep(changed, data, state, folder, begun)
             if changed is None:
                 break
             recipe = changed
@@ -243,8 +251,11 @@ class _Doctor:
     def settled(self, recipe: Recipe, state: loop.State) -> tuple[Recipe, loop.State]:
         """The end of the run: a kept remedy that has not led beyond what was left is taken back."""
         if self.treatment:
-            recipe, state = self.treatment.settled(recipe, state)
+            recipe, settled = self.treatment.settled(recipe, state)
+            if settled is not state:  # the snapshots are of what is taken back
+                snapshots.forget(self.folder, 0)
             freeze(recipe, self.folder)
+            return recipe, settled
         return recipe, state
 
     @property

@@ -11,12 +11,15 @@ Ensemble Selection from Libraries of Models, 2004
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from convclinic.ground.stats import fit_temperature
 
 Floats: TypeAlias = "NDArray[np.float64]"
 Ints: TypeAlias = "NDArray[np.int64]"
@@ -72,13 +75,45 @@ def log_loss(probabilities: Floats, labels: Ints) -> float:
 def estimated(weigh: Weigher, probabilities: Floats, labels: Ints, seed: int) -> float:
     """The log loss of such weights on images that they were not chosen on: by halves of validation, each
     chosen on and judged by the other, several times."""
-    rng, losses = np.random.default_rng(seed), list[float]()
-    for _ in range(HALVES):
-        order = rng.permutation(len(labels))
-        for one, other in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-            weights = weigh(probabilities[:, one], labels[one])
-            losses.append(log_loss(mixed(weights, probabilities[:, other]), labels[other]))
+    losses = list[float]()
+    for one, other in _halves(len(labels), seed):
+        weights = weigh(probabilities[:, one], labels[one])
+        losses.append(log_loss(mixed(weights, probabilities[:, other]), labels[other]))
     return float(np.mean(losses))
+
+
+def tempered(logits: Floats, labels: Ints, seed: int) -> float:
+    """The log loss of logits (n, k) of a classifier that was fitted elsewhere: its temperature is chosen on
+    the same halves as `estimated` takes, and judged by the other."""
+    losses = list[float]()
+    for one, other in _halves(len(labels), seed):
+        scaled = logits[other] / fit_temperature(labels[one], logits[one])
+        exponents = np.exp(scaled - scaled.max(1, keepdims=True))
+        losses.append(log_loss(exponents / exponents.sum(1, keepdims=True), labels[other]))
+    return float(np.mean(losses))
+
+
+def _halves(n: int, seed: int) -> Iterator[tuple[Ints, Ints]]:
+    """(chosen on, judged by): both halves of n images in turn, several times."""
+    rng = np.random.default_rng(seed)
+    for _ in range(HALVES):
+        order = rng.permutation(n)
+        yield order[::2], order[1::2]
+        yield order[1::2], order[::2]
+
+
+def shares(inputs: Sequence[Floats], weight: Floats) -> Floats:
+    """(m,) how much each member moves the logits of a linear classifier, summing to one: the spread over
+    images of its part of them. inputs are (n, d) of each member, weight (k, d of all) has them in that order.
+
+    >>> shares([np.array([[0.0], [1.0]]), np.array([[0.0], [3.0]])], np.array([[1.0, 1.0]])).tolist()
+    [0.25, 0.75]
+    """
+    ends = np.cumsum([0, *(part.shape[1] for part in inputs)]).tolist()
+    columns = [weight[:, begin:end] for begin, end in itertools.pairwise(ends)]
+    moved = [part @ own.T for part, own in zip(inputs, columns, strict=True)]
+    spreads = np.array([np.sqrt(one.var(0).sum()) for one in moved], np.float64)
+    return spreads / max(float(spreads.sum()), LEAST)
 
 
 def diversity(probabilities: Floats) -> float:

@@ -41,7 +41,8 @@ CLAIMS: dict[str, str | None] = {
         (
             "augment.vertical_flip", "augment.quarter_turn", "augment.rotate", "augment.grayscale",
             "augment.gaussian_blur", "augment.scale", "augment.resized_crop", "prepare.pca",
-            "schedule.batch_scaling", "run.precision", "run.sizes", "activate.gelu", "activate.silu",
+            "schedule.batch_scaling", "schedule.cyclic_cosine", "run.precision", "run.sizes",
+            "activate.gelu", "activate.silu",
             "optimise.adagrad", "optimise.adadelta", "optimise.rmsprop", "optimise.adam", "optimise.adamw",
         )
     ),

@@ -36,17 +36,7 @@ def parts(
     ConvclinicError where a class has fewer groups than there are folds.
     """
     check(n_folds)
-    for k, name in enumerate(classes):
-        have = len(np.unique(groups[labels == k]))
-        if have < n_folds:
-            raise ConvclinicError(
-                f"class '{name}' has {have} images that do not belong together, too few for {n_folds} folds",
-                fix=f"give --folds {have}" if have >= FEWEST else "add images of it, or leave it out",
-            )
-    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    place = np.empty(len(labels), np.int64)
-    for fold, (_, tested) in enumerate(folds.split(labels, labels, groups)):
-        place[tested] = fold
+    place = places(labels, groups, n_folds, seed, classes, FEWEST)
     out: list[NDArray[np.int8]] = []
     for fold in range(n_folds):
         part = np.zeros(len(labels), np.int8)
@@ -54,6 +44,32 @@ def parts(
         part[place == fold] = 2
         out.append(part)
     return out
+
+
+def places(
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    n_folds: int,
+    seed: int,
+    classes: Sequence[str],
+    fewest: int,
+) -> NDArray[np.int64]:
+    """The fold (n,) of every image: classes keep their shares and groups are not parted.
+
+    Raises ConvclinicError where a class has fewer groups than there are folds; fewest folds would do.
+    """
+    for k, name in enumerate(classes):
+        have = len(np.unique(groups[labels == k]))
+        if have < n_folds:
+            raise ConvclinicError(
+                f"class '{name}' has {have} images that do not belong together, too few for {n_folds} folds",
+                fix=f"give --folds {have}" if have >= fewest else "add images of it, or leave it out",
+            )
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    place = np.empty(len(labels), np.int64)
+    for fold, (_, tested) in enumerate(folds.split(labels, labels, groups)):
+        place[tested] = fold
+    return place
 
 
 @dataclass(frozen=True)

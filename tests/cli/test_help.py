@@ -92,6 +92,7 @@ SHARED = {
     "ensemble": {
         "--members",
         "--method",
+        "--folds",
         "--out",
         "--workers",
         "--device",

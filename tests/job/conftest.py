@@ -33,6 +33,19 @@ def finished(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    """Runs of one split: two nets, which see images of 16 and of 28 pixels."""
+    folder = tmp_path_factory.mktemp("two")
+    data = photos(folder / "photos", per_class=40, side=24, noise=250)
+    small = (*TINY, "run.steps=24", "data.height=16", "data.width=16")
+    large = ("net=compact", "net.widths=[8, 8]", "run.batch_size=16", "run.steps=24")
+    return (
+        fit(data, out=folder / "small", quiet=True, settings=small),
+        fit(data, out=folder / "large", quiet=True, settings=large),
+    )
+
+
+@pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the names that others give them, and one beside it that says what it is."""
     torch.manual_seed(0)

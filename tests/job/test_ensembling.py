@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from convclinic.cli import build
 from convclinic.data.dataset import reopen
 from convclinic.ground.errors import ConvclinicError
-from convclinic.job.ensembling import Ensembled, ensemble
+from convclinic.job.ensembled import Ensembled
+from convclinic.job.ensembling import ensemble
 from convclinic.job.fitting import fit, resume
 from convclinic.job.run import Run
 from convclinic.model import Ensemble, joined, load
@@ -102,7 +103,7 @@ def test_auto_says_what_each_method_is_worth(first: Run, three: Ensembled, tmp_p
     paths = [one["run"] for one in three.facts["members"]]
     done = ensemble(paths, out=tmp_path / "auto", quiet=True)
     losses = done.facts["validation_log_loss"]
-    assert set(losses) == {"mean", "greedy", "single", "soup"}
+    assert set(losses) == {"mean", "greedy", "single", "soup", "fusion"}
     assert done.facts["method"] == min(losses, key=lambda name: losses[name])
     assert "points beside the best member" in done.table()
 
@@ -126,6 +127,19 @@ def test_what_cannot_be_joined_is_refused(bars: Path, first: Run, tmp_path: Path
         ensemble([first.path, other.path], out=tmp_path / "c", quiet=True)
     with pytest.raises(ConvclinicError, match="no run folder"):
         ensemble([tmp_path / "nowhere", first.path], out=tmp_path / "d", quiet=True)
+    assert not [name for name in "abcd" if (tmp_path / name).exists()], "nothing is left of a refusal"
+
+
+def test_the_store_with_the_largest_images_is_everyones(two: tuple[Run, Run], tmp_path: Path) -> None:
+    small, large = two
+    done = ensemble([small.path, large.path], method="mean", out=tmp_path / "out", quiet=True)
+    assert [one["run"] for one in done.facts["members"]] == [str(small.path), str(large.path)]
+    assert reopen(done.run.path).store.shape[1:3] == (28, 28)
+    assert done.run.recipe.net == large.recipe.net
+    data = reopen(large.path)
+    model = load(large.path)
+    right = model.logits(data.images(data.indices("test"))).argmax(1) == data.labels[data.indices("test")]
+    assert done.facts["members"][1]["test"] == pytest.approx(right.mean())
 
 
 def test_the_command_prints_the_members(three: Ensembled, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from convclinic.data.intake import survey
 from convclinic.data.sources import open_source
 from convclinic.ground.errors import ConvclinicError
 from convclinic.history import read
-from convclinic.job import training, treating
+from convclinic.job import snapshots, training, treating
 from convclinic.job.display import Silent
 from convclinic.job.fitting import fit, resume
 from convclinic.job.run import Run
@@ -31,6 +31,7 @@ from convclinic.job.treating import OPEN, TREATMENTS, Treatment
 from convclinic.job.trials import gain
 from convclinic.job.watching import CLINIC, Watcher, batch_names
 from convclinic.kinds import Evidence, Finding
+from convclinic.model import load
 from convclinic.recipe import Recipe, scaled
 
 CPU = torch.device("cpu")
@@ -299,6 +300,18 @@ def test_a_run_of_no_numbers_goes_back_and_goes_on(data: Dataset, tmp_path: Path
     assert len({trial["changed"] for trial in trials}) == len(trials), "never the same thing again"
     assert changed.optimise.lr < recipe.optimise.lr and state.step == changed.total_steps
     assert all(bool(torch.isfinite(p.detach()).all()) for p in state.net.parameters())
+
+
+@pytest.mark.usefixtures("breaking")
+def test_snapshots_are_of_the_course_that_was_kept(data: Dataset, tmp_path: Path) -> None:
+    recipe = tiny(steps=80, evaluate_every=20).override(["run.snapshots=16"])
+    changed, _ = train(recipe, data, tmp_path, CPU, Silent(), None, "treat")
+    since = next(row["since"] for row in json.loads((tmp_path / TREATMENTS).read_text()) if row["kept"])
+    kept = {int(path.stem): load(path) for path in snapshots.found(tmp_path)}
+    assert set(kept) >= {1, 4, 16} and kept[16].facts["step"] == changed.total_steps
+    for model in kept.values():
+        course = changed if model.facts["step"] > since else recipe
+        assert model.recipe.optimise.lr == course.optimise.lr, "none is of what was gone back over"
 
 
 def went_on(recipe: Recipe, data: Dataset, folder: Path) -> tuple[Recipe, loop.State]:

@@ -37,3 +37,21 @@ def test_only_ensembles_have_the_section() -> None:
     assert is_ensemble(run(FOUND)) and not is_ensemble(run(None))
     assert 'id="members"' in render(run(FOUND)) and "#members" in render(run(FOUND))
     assert "members" not in render(run(None)).split("<script")[0]
+
+
+def test_a_classifier_says_what_it_was_fitted_on() -> None:
+    about = {"images": 1275, "folds": 5, "trained": 10, "strength": 0.1}
+    page = members(run({**FOUND, "method": "stack", "classifier": about}))
+    assert "log-probabilities (stacking)" in page
+    assert "fitted on: 1275; folds: 5; nets trained for it: 10; C, chosen by cross-validation: 0.1." in page
+    assert "share in how the classifier" in page
+    page = members(run({**FOUND, "method": "fusion", "classifier": {"images": 80, "inputs": 512}}))
+    assert "(early fusion)" in page and "numbers that it reads of an image: 512" in page
+    assert "share in how" not in members(run(FOUND))
+
+
+def test_folds_have_an_expected_accuracy_and_no_gain() -> None:
+    found = {key: FOUND[key] for key in ("method", "members")}
+    page = members(run({**found, "expected_accuracy": 0.775, "measured": "no image is untouched"}))
+    assert "Expected accuracy 77.5" in page and "no image is untouched" in page
+    assert "points beside" not in page and "Log loss" not in page

@@ -16,6 +16,8 @@ from convclinic.study.ensembles import (
     greedy,
     log_loss,
     mixed,
+    shares,
+    tempered,
 )
 
 
@@ -66,3 +68,32 @@ def test_what_a_choice_is_worth_is_judged_on_other_images() -> None:
     noise = rng.dirichlet([1.0, 1.0], (40, 60))  # forty models that know nothing
     chosen = log_loss(mixed(greedy(noise, labels), noise), labels)
     assert estimated(greedy, noise, labels, 0) > chosen + 0.05
+
+
+def test_a_classifier_is_judged_at_a_temperature_chosen_on_other_images() -> None:
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 3, 600)
+    logits = rng.standard_normal((600, 3))
+    logits[np.arange(600), labels] += 1.0
+    right = tempered(logits, labels, 0)
+    assert tempered(10 * logits, labels, 0) == pytest.approx(right, rel=0.01)  # its scale does not matter
+    exponent = np.exp(logits)
+    assert right == pytest.approx(log_loss(exponent / exponent.sum(1, keepdims=True), labels), rel=0.05)
+    few = rng.standard_normal((12, 3)) * 4  # knows nothing: on twelve images any temperature is luck
+    own = min(
+        log_loss(np.exp(few / t) / np.exp(few / t).sum(1, keepdims=True), labels[:12])
+        for t in np.geomspace(0.05, 20, 400)
+    )
+    assert tempered(few, labels[:12], 0) > own
+
+
+def test_a_members_share_is_the_spread_of_its_part_of_the_logits() -> None:
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal((50, 2)), rng.standard_normal((50, 3)) + 100.0, np.full((50, 1), 7.0)]
+    weight = rng.standard_normal((4, 6))
+    weight[:, 2:5] = 0.0
+    # a constant moves nothing, whatever its weight
+    np.testing.assert_allclose(shares(inputs, weight), [1.0, 0.0, 0.0], atol=1e-9)
+    weight[:, 2:5] = 1.0
+    parts = [np.sqrt((inputs[0] @ weight[:, :2].T).var(0).sum()), 2 * inputs[1].sum(1).std()]
+    np.testing.assert_allclose(shares(inputs, weight), [*(np.array(parts) / sum(parts)), 0.0], atol=1e-9)

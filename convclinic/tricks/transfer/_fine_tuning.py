@@ -49,7 +49,7 @@ def solved_on(tricks: Sequence[Any], labels: Tensor, seed: int) -> Tensor:
     """Positions among the training images, with labels (n,), of those on which the head is solved for."""
     shuffled = torch.randperm(len(labels), generator=rng.generator(seed, "probed_head"))
     most = max((trick.images for trick in _of_kind(tricks, "head")), default=0)
-    return shuffled[_in_proportion(labels[shuffled], most)]
+    return shuffled[in_proportion(labels[shuffled], most)]
 
 
 def solve_head(
@@ -60,7 +60,7 @@ def solve_head(
         trick.solve(net, batches, labels, seed)
 
 
-def _in_proportion(labels: Tensor, most: int) -> Tensor:
+def in_proportion(labels: Tensor, most: int) -> Tensor:
     """Positions of the first images of each class, in proportion, two of each or more if there are."""
     share = min(1.0, most / max(1, len(labels)))
     counts = torch.bincount(labels)

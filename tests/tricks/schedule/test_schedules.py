@@ -10,6 +10,7 @@ from torch.optim import lr_scheduler
 from convclinic.ground.errors import ConvclinicError
 from convclinic.tricks.schedule.constant import Constant
 from convclinic.tricks.schedule.cosine import Cosine
+from convclinic.tricks.schedule.cyclic_cosine import CyclicCosine
 from convclinic.tricks.schedule.exponential import Exponential
 from convclinic.tricks.schedule.inverse import Inverse
 from convclinic.tricks.schedule.linear import Linear
@@ -22,6 +23,7 @@ made = st.one_of(
     st.tuples(st.just(Constant), st.just({})),
     st.tuples(st.just(Linear), st.fixed_dictionaries({"end": share})),
     st.tuples(st.just(Cosine), st.fixed_dictionaries({"end": share})),
+    st.tuples(st.just(CyclicCosine), st.fixed_dictionaries({"cycles": st.integers(1, 9), "end": share})),
     st.tuples(st.just(Exponential), st.fixed_dictionaries({"final": st.floats(1e-6, 1)})),
     st.tuples(st.just(Inverse), st.fixed_dictionaries({"k": st.floats(0, 1e6)})),
     st.tuples(st.just(OneCycle), st.fixed_dictionaries({"warmup": share, "start": share, "end": share})),
@@ -186,3 +188,32 @@ def test_off_is_constant(kind):
 def test_outside_is_refused(make):
     with pytest.raises(ConvclinicError, match=r"must lie in|shares"):
         make()
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(1, 6), st.integers(2, 40), st.floats(0, 0.9))
+def test_cyclic_cosine_is_torchs_warm_restarts_at_equal_lengths(cycles, length, end):
+    """T_0 steps a cycle and T_mult 1; also the formula of Huang et al. 2017, equation 2."""
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = lr_scheduler.CosineAnnealingWarmRestarts(optimiser, T_0=length, eta_min=end)
+    schedule, total = CyclicCosine(cycles=cycles, end=end), cycles * length
+    for step in range(total):
+        assert schedule.factor(step / total) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-6)
+        paper = 0.5 * (math.cos(math.pi * (step % length) / length) + 1)
+        assert schedule.factor(step / total) == pytest.approx(end + (1 - end) * paper, abs=1e-6)
+        optimiser.step()
+        theirs.step()
+    assert schedule.factor(1.0) == pytest.approx(end)
+
+
+@settings(deadline=None, derandomize=True)
+@given(share, share)
+def test_one_cycle_of_the_cyclic_cosine_is_the_cosine(end, progress):
+    assert CyclicCosine(cycles=1, end=end).factor(progress) == pytest.approx(Cosine(end=end).factor(progress))
+
+
+def test_a_cycle_is_one_or_more():
+    with pytest.raises(ConvclinicError, match="cycles must be at least 1"):
+        CyclicCosine(cycles=0)
+    with pytest.raises(ConvclinicError, match="cyclic_cosine's end"):
+        CyclicCosine(end=1.5)
