@@ -55,10 +55,12 @@ def _chapter(path: Path) -> Iterator[str]:
     run, plain = recipe["run"], facts["plain"]
     sentences = (
         f"{facts['training_images']:,} training images of {size} pixels",
-        f"{facts['test_images']:,} test images",
-        f"{facts['steps']} steps of {run['batch_size']}, {facts['epochs']:.1f} epochs; {facts['seeds']} seeds",
-        f"{facts['machine']}, torch {facts['versions']['torch']}. The base recipe ({_words(recipe)}) reaches "
-        f"{plain['base']:.1%}, a linear classifier {plain['linear_probe']:.1%}.\n",
+        f"{facts['test_images']:,} of test",
+        f"{facts['steps']} steps of {run['batch_size']}, {facts['epochs']:.1f} epochs",
+        f"{facts['seeds']} seeds",
+        f"{facts['machine']}, torch {facts['versions']['torch']}. "
+        f"The base recipe ({_words(recipe)}) reaches {plain['base']:.1%}, "
+        f"a linear classifier {plain['linear_probe']:.1%}.\n",
     )
     yield "; ".join(sentences)
     yield from _claims(rows)

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from convclinic.ground.errors import ConvclinicError
+from convclinic.job.crossvalidating import crossval
+from convclinic.job.searching import search
 from convclinic.study.engine import Task, run
+from tests.job.making import photos
+from tests.job.tiny import recipe
 
 ray: Any = pytest.importorskip("ray")
 WORK = "tests.study.work"
@@ -66,3 +71,40 @@ def test_no_cluster_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(ConvclinicError, match=r"no Ray cluster at 10\.0\.0\.1:6379"):
         list(run(tasks(1), f"{WORK}:square", tmp_path, cluster="10.0.0.1:6379"))
+
+
+def test_a_cross_validation_there_is_the_same_as_here_bit_for_bit(cluster: str, tmp_path: Path) -> None:
+    photos(tmp_path / "bars")
+    options: dict[str, Any] = {
+        "n_folds": 3,
+        "recipe": recipe(steps=12, evaluate_every=6),
+        "workers": 2,  # here each with one thread, as there
+        "device": "cpu",
+        "quiet": True,
+    }
+    there = crossval(tmp_path / "bars", out=tmp_path / "there", cluster=cluster, **options)
+    here = crossval(tmp_path / "bars", out=tmp_path / "here", **options)
+    assert there.together.accuracies == here.together.accuracies
+    for one, other in zip(there.runs, here.runs, strict=True):
+        assert one.model.tensors().keys() == other.model.tensors().keys()
+        assert all(
+            torch.equal(value, other.model.tensors()[name]) for name, value in one.model.tensors().items()
+        )
+
+
+def test_a_search_there_tries_what_it_should(cluster: str, tmp_path: Path) -> None:
+    photos(tmp_path / "bars")
+    found = search(
+        tmp_path / "bars",
+        space={"mix": ["none", "mixup"], "optimise.lr": {"times": [0.5, 2], "points": 2}},
+        sampler="grid",
+        recipe=recipe(),
+        settings=("run.steps=8",),
+        budget="10m",
+        out=tmp_path / "out",
+        cluster=cluster,
+        device="cpu",
+        quiet=True,
+    )
+    assert len(found.trials) == 4 == len({one.words for one in found.trials})
+    assert {one.state for one in found.trials} <= {"complete", "pruned"} and found.runs
