@@ -25,6 +25,8 @@ from convclinic.job.fusing import fused
 from convclinic.job.joining import AUTO, FUSION, METHODS, STACK, Built, Chosen, choose
 from convclinic.job.judging import judge
 from convclinic.job.run import Run
+from convclinic.job.search_plan import FILE as SEARCH
+from convclinic.job.searching import TOP
 from convclinic.job.tasks import train_all
 from convclinic.model import Model, load
 from convclinic.planning.hardware import choose_device
@@ -50,8 +52,9 @@ def ensemble(
     """Join runs of the same data and split, by the method that does best on validation, and test it once.
 
     runs: run folders; or one alone that has snapshots (`run.snapshots`), which are joined; or the folder of a
-    cross-validation, whose folds are. members: train as many in all, with the first run's recipe and data and
-    other seeds; workers: at once, 0 for as many as this machine bears. method: "mean", "greedy" (Caruana et
+    search, whose best trials are, or of a cross-validation, whose folds are. members: train as many in all,
+    with the first run's recipe and data and other seeds; workers: at once, 0 for as many as this machine
+    bears. method: "mean", "greedy" (Caruana et
     al. 2004), "soup" (weights averaged: one net's cost), "single", "fusion" (a linear classifier on all
     members' features), "auto" for the best of these, or "stack": a classifier on the members' probabilities,
     for which each recipe is trained once a fold, `folds` times. out: the new run folder, or the one of such a
@@ -61,7 +64,7 @@ def ensemble(
     if method not in METHODS:
         raise ConvclinicError(f"no method '{method}'", fix=nearest(method, METHODS))
     where = choose_device(device)
-    paths = [Path(run) for run in runs]
+    paths = [path for run in runs for path in _best_of_search(Path(run))]
     wanted = Path(out) if out is not None else None
     if len(paths) == 1 and (paths[0] / CROSSVAL).exists():
         if members:
@@ -90,6 +93,22 @@ def ensemble(
         display.stage("ensemble")
         chosen = choose(models, data, method, built)
         return _judged(chosen, models, kept or paths, home, data, target, where, display)
+
+
+def _best_of_search(path: Path) -> list[Path]:
+    """The runs of the best trials where this is the folder of a search, best first; else the path itself.
+
+    Raises ConvclinicError for a search that kept one alone, or that did not end.
+    """
+    if not (path / SEARCH).exists():
+        return [path]
+    best = [path / TOP / Path(run).name for run in read_json(path / SEARCH).get("runs", [])]
+    if len(best) < 2:
+        raise ConvclinicError(
+            f"{path} holds {len(best)} run folders of its best trials",
+            fix="run the same `convclinic search` again with --top 5",
+        )
+    return best
 
 
 def _snapshots(given: Sequence[Path], members: int, method: str) -> list[Path]:

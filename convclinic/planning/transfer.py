@@ -25,8 +25,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from convclinic.ground.errors import ConvclinicError, nearest
 
-# What `fit` makes of them is planning/tuning.py's; every head is trained there by gradient steps on augmented
-# images, also where it was an SVM that did best in the probe.
+# What `fit` makes of them is planning/tuning.py's: every head begins at the probe's solution and is trained
+# further on augmented images.
 STRATEGIES = {
     "linear": "a linear classifier on the features of the last stage",
     "early_linear": "a linear classifier on the features of an earlier stage",
@@ -48,8 +48,8 @@ EARLIER = 0.5
 # Images per class from which fine-tuning beats a head alone. Points of balanced accuracy above the best head
 # of six stages (in hindsight; MobileNetV2, 97 or 129 pixels, one to four draws). Last stages on TrashNet: +1
 # with 10, -1 with 20, +4 with 30, +2 with 40, +5 with 130. All stages on CIFAR-10: +5 with 10 and 20, +9 with
-# 40; on Fashion-MNIST 0 with 10 and 20, +1 with 40; on blood cells -1 with 10. There the head began at the
-# probe's solution, where `fit` begins with a random one.
+# 40; on Fashion-MNIST 0 with 10 and 20, +1 with 40; on blood cells -1 with 10. The head began at the
+# probe's solution, as in `fit`.
 MUCH = {"similar": 30, "different": 10}
 FEWEST_EPOCHS = 3.0  # of fine-tuning, else only the head is trained
 

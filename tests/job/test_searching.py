@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from convclinic.cli import build
 from convclinic.ground.errors import ConvclinicError
 from convclinic.job import search_trial, searching
+from convclinic.job.ensembling import ensemble
 from convclinic.job.fitting import fit
 from convclinic.job.searching import Searched, search
 from convclinic.recipe import Recipe, load
@@ -65,6 +66,16 @@ def test_the_best_are_runs_like_any_other(bars: Path, done: Searched) -> None:
         assert len(run.predict(bars / "lying" / "000.png")) == 1
         assert max(r.val_accuracy or 0 for r in run.history) == pytest.approx(one.score)
         assert run.metrics["validation"]["accuracy"] == pytest.approx(one.score, abs=0.2)
+
+
+def test_the_best_are_joined_by_the_searchs_name(done: Searched, tmp_path: Path) -> None:
+    joint = ensemble([done.folder], method="mean", out=tmp_path / "joint", quiet=True)
+    assert [Path(one["run"]).name for one in joint.facts["members"]] == [run.path.name for run in done.runs]
+    shutil.copytree(done.folder, tmp_path / "one")
+    facts = json.loads((tmp_path / "one" / "search.json").read_text())
+    (tmp_path / "one" / "search.json").write_text(json.dumps({**facts, "runs": facts["runs"][:1]}))
+    with pytest.raises(ConvclinicError, match=r"1 run folders .*--top 5"):
+        ensemble([tmp_path / "one"], out=tmp_path / "none", quiet=True)
 
 
 def test_the_table_says_what_became_of_all(done: Searched) -> None:
