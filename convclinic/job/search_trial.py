@@ -155,5 +155,5 @@ def _verdict(curve: Curve, watcher: Watcher | None, study: Study, prune: bool) -
     if hopeless:
         return f"clinic: {hopeless[0].summary}"
     finished = [one.curve for one in store.tried(study) if one.state == store.COMPLETE and one.curve]
-    hope = pruning.hope(curve, finished)
-    return f"curve: {hope.words()}" if hope is not None and hope.lost else ""
+    place = pruning.standing(curve, finished)
+    return f"curve: {place.words()}" if place is not None and place.behind else ""

@@ -25,7 +25,7 @@ from convclinic.job.fitting import fit
 from convclinic.job.searching import Searched, search
 from convclinic.recipe import Recipe, load
 from convclinic.study import search as store
-from convclinic.study.pruning import Curve, Hope
+from convclinic.study.pruning import Curve, Standing
 
 SHORT = (*TINY, "run.steps=16")
 SPACE: dict[str, Any] = {"optimise.lr": {"times": [0.1, 10]}, "mix": ["none", "mixup"]}
@@ -115,22 +115,20 @@ def test_a_grid_tries_every_combination_and_no_more(bars: Path, tmp_path: Path) 
     assert len(found.trials) == 4 == len({one.words for one in found.trials})
 
 
-def test_a_trial_whose_curve_is_without_hope_is_given_up(
+def test_a_trial_whose_curve_is_behind_is_given_up(
     bars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = search_trial.pruning.hope
+    real = search_trial.pruning.standing
 
-    def hope(curve: Curve, finished: list[Curve]) -> Hope | None:
+    def standing(curve: Curve, finished: list[Curve]) -> Standing | None:
         assert real(curve, finished) is None  # too few are finished
-        return Hope(0.5, 0.1, 0.4) if finished and len(curve.scores) == 2 else None
+        return Standing(curve.shares[-1], 0.4, 0.5, 1) if finished and len(curve.scores) == 2 else None
 
-    monkeypatch.setattr(search_trial.pruning, "hope", hope)
+    monkeypatch.setattr(search_trial.pruning, "standing", standing)
     found = search(bars, trials=2, top=0, out=tmp_path / "out", **OPTIONS)
     good, bad = found.trials
     assert (good.state, bad.state) == (store.COMPLETE, store.PRUNED)
-    assert bad.why == (
-        "curve: from here no training brought its error below 40% of what it was, and this one needs 20%"
-    )
+    assert bad.why.startswith("curve: after ") and "the median of 1 finished ones 50.0%" in bad.why
     assert good.curve is not None and bad.curve is not None and len(good.curve.shares) > 2
     assert bad.curve.shares == good.curve.shares[:2]
     assert "1 trained to their end, 1 given up for their curve" in found.table()
