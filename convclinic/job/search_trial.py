@@ -26,7 +26,7 @@ from convclinic.study import search as store
 from convclinic.study.comparing import opened
 from convclinic.study.pruning import Curve
 
-TRIAL = "trial.json"
+TRIAL, END = "trial.json", "end.json"
 BALANCED = "balanced accuracy"
 TIME_OVER = "the time of the search was over"
 
@@ -49,6 +49,8 @@ def work(payload: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     """
     study, _ = store.open_study(payload["storage"], payload["name"])
     planned: dict[str, Any] = store.plan(study) or {}
+    if (folder / END).exists():  # killed before the storage or the engine was told
+        return _told(study, read_json(folder / TRIAL)["id"], read_json(folder / END))
     if time.time() + _expected(study, planned) > payload["ends"]:
         return None
     trial = _trial(study, planned, payload, folder)
@@ -69,14 +71,23 @@ def work(payload: dict[str, Any], folder: Path) -> dict[str, Any] | None:
         store.tell(study, trial, store.FAILED, None, f"{type(error).__name__}: {error}", seconds)
         raise
     seconds = time.perf_counter() - begin
-    store.tell(study, trial, end.state, end.score, end.why, seconds)
-    return {
+    result = {
         **end._asdict(),
         "number": trial.number,
         "recipe": recipe.to_dict(),
         "best_step": state.best_step,
         "seconds": seconds,
     }
+    write_json(folder / END, result)
+    return _told(study, store.number_id(trial), result)
+
+
+def _told(study: Study, trial_id: int, result: dict[str, Any]) -> dict[str, Any]:
+    """The result, once the storage knows it."""
+    trial = store.taken_up(study, trial_id)
+    if trial is not None:
+        store.tell(study, trial, result["state"], result["score"], result["why"], result["seconds"])
+    return result
 
 
 def _expected(study: Study, planned: dict[str, Any]) -> float:

@@ -24,6 +24,7 @@ from convclinic.job.judging import judge
 from convclinic.job.planning import Planned, Wish, epochs
 from convclinic.job.run import Run
 from convclinic.job.search_plan import FILE, Sought, prepare
+from convclinic.job.search_trial import with_length
 from convclinic.model import load
 from convclinic.planning import hardware
 from convclinic.planning.planner import Plan, Reason
@@ -56,8 +57,7 @@ class Searched:
     @property
     def finished(self) -> list[Tried]:
         """Trained to their end, best first."""
-        done = [one for one in self.trials if one.state == store.COMPLETE]
-        return sorted(done, key=lambda one: (-(one.score or 0.0), one.number))
+        return _finished(self.trials)
 
     def table(self) -> str:
         """The best trials, what became of the others, and what to do next, as text."""
@@ -100,6 +100,12 @@ class Searched:
             "best": self.best.to_dict(),
             "runs": [str(run.path) for run in self.runs],
         }
+
+
+def _finished(trials: Sequence[Tried]) -> list[Tried]:
+    """Those trained to their end, best first."""
+    done = [one for one in trials if one.state == store.COMPLETE]
+    return sorted(done, key=lambda one: (-(one.score or 0.0), one.number))
 
 
 def search(
@@ -226,13 +232,13 @@ def _run(
         for done in engine.run(tasks, work, target / TRIALS, workers=workers, cluster=cluster):
             ends.append(done)
             found = done.result
-            if found is not None and not done.kept:
-                score = found["score"]
-                better = found["state"] == store.COMPLETE and score > best
-                best = max(best, score) if better else best
+            if found is not None:
+                score, better = found["score"], found["state"] == store.COMPLETE and found["score"] > best
+                best = score if better else best
                 words = f"trial {found['number']}: {score:.2%}" + (", the best so far" if better else "")
                 words += f", given up ({found['why']})" if found["why"] else ""
-                display.say(f"  {words}")
+                if not done.kept:
+                    display.say(f"  {words}")
             elif done.error:
                 display.say(f"  a trial failed: {done.error}")
             words = f"best {best:.2%}" if best >= 0 else ""
@@ -256,18 +262,15 @@ def _concluded(
 ) -> Searched:
     """The best recipe as a file, run folders of the best, and everything as data."""
     trials = tuple(store.tried(study))
-    done = sorted(
-        (one for one in trials if one.state == store.COMPLETE),
-        key=lambda one: (-(one.score or 0), one.number),
-    )
+    done = _finished(trials)
     if not done:
-        why = next((one.why for one in trials if one.state == store.FAILED), "the time was too short")
+        why = next((one.why for one in trials if one.why), "the time was too short")
         raise ConvclinicError(
             f"no trial came to its end: {why}", fix="the same command goes on with more --budget"
         )
     own = {end.result["number"]: end for end in ends if end.result is not None}
     base, space = Recipe.from_dict(known["recipe"]), spaces.from_plain(known["space"])
-    best = _lengthened(spaces.applied(base, space, done[0].values), known)
+    best = with_length(spaces.applied(base, space, done[0].values), known)
     display.stage("test")
     runs = tuple(
         _run_folder(wish, own[one.number], one, data, target, display)
@@ -295,11 +298,6 @@ def _concluded(
     write_json(target / FILE, {**read_json(target / FILE), **found.to_dict()})
     display.say(found.table())
     return found
-
-
-def _lengthened(recipe: Recipe, known: dict[str, Any]) -> Recipe:
-    steps = max(1, round(known["images"] / recipe.run.batch_size))
-    return dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, steps=steps))
 
 
 def _run_folder(wish: Wish, end: Done, one: Tried, data: Dataset, target: Path, display: Display) -> Run:

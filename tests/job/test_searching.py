@@ -141,7 +141,7 @@ def test_the_clinics_verdict_ends_a_trial_that_cannot_succeed(bars: Path, tmp_pa
     space = {"optimise.lr": {"log": [1e8, 1e9]}}
     settings = (*TINY, "run.steps=60", "optimise=sgd", "normalise=none")
     options = {**OPTIONS, "settings": settings, "space": space}
-    with pytest.raises(ConvclinicError, match="no trial came to its end"):
+    with pytest.raises(ConvclinicError, match="no trial came to its end: clinic: "):
         search(bars, trials=1, sampler="random", out=tmp_path / "out", **options)
     study, _ = store.open_study(f"sqlite:///{tmp_path / 'out' / 'trials.db'}", _study_name(tmp_path / "out"))
     [one] = store.tried(study)
@@ -257,6 +257,28 @@ def test_killed_at_a_random_moment_no_trial_is_lost_or_repeated(bars: Path, tmp_
     assert stamps.items() <= kept(out).items() and sorted(kept(out)) == list(range(4))
     plain = json.loads((out / "search.json").read_text())
     assert [one["state"] for one in plain["trials"]] == ["complete"] * 4
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_trial_that_was_killed_at_its_end_is_not_trained_again(
+    bars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """Its end was written down; the storage was told, or not yet, and the engine was not."""
+    real = store.tell
+
+    def tell(*given: Any) -> None:
+        if told:
+            real(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "tell", tell)
+    options = {**OPTIONS, "sampler": "random"}
+    with pytest.raises(ConvclinicError, match="goes on"):
+        search(bars, trials=1, out=tmp_path / "out", **options)
+    monkeypatch.setattr(store, "tell", real)
+    monkeypatch.setattr(search_trial.loop, "start", lambda *_: pytest.fail("trained again"))
+    found = search(bars, trials=1, out=tmp_path / "out", **options)
+    assert [one.state for one in found.trials] == [store.COMPLETE] and len(found.runs) == 1
 
 
 def test_no_password_is_written_down(bars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
