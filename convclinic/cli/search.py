@@ -51,7 +51,7 @@ def run(
         bool, typer.Option("--prune/--no-prune", help="Give hopeless trials up before their end.")
     ] = True,
     clinic: Annotated[
-        str, typer.Option(help="watch (its verdict ends trials that cannot succeed) or off.")
+        str, typer.Option(help="watch (its verdict on the curves ends trials that cannot succeed) or off.")
     ] = "watch",
     out: Out = None,
     seed: SeedOrNone = None,

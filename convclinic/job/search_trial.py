@@ -13,13 +13,13 @@ from optuna.study import Study
 from optuna.trial import Trial
 
 from convclinic import loop
+from convclinic.clinic import curves
+from convclinic.clinic.judging import judge
 from convclinic.data.dataset import Dataset
 from convclinic.ground.files import read_json, write_json
 from convclinic.history import History, Record
-from convclinic.job.display import Silent
 from convclinic.job.fitting import model_of
 from convclinic.job.folder import HISTORY, MODEL
-from convclinic.job.watching import Watcher
 from convclinic.recipe import Recipe
 from convclinic.study import pruning, spaces
 from convclinic.study import search as store
@@ -128,28 +128,21 @@ def _trained(
     """To the last step, or until the clinic, the curve or the clock says that it is in vain."""
     history = History(folder / HISTORY)
     history.rewind(0)
-    watched = planned["clinic"] != "off"
-    watcher = Watcher(recipe, data, state, folder, Silent(), preflight=False) if watched else None
     shares, scores = list[float](), list[float]()
-    try:
-        for record in loop.fit(recipe, data, state):
-            history.append([record])
-            if watcher is not None:
-                watcher.observe(record)
-            if record.val_accuracy is None:
-                continue
-            shares.append(record.step / recipe.total_steps)
-            scores.append(_score(record, planned))
-            store.report(trial, shares[-1], scores[-1])
-            if record.step == recipe.total_steps:
-                break
-            why = _verdict(Curve(tuple(shares), tuple(scores)), watcher, study, planned["prune"])
-            why = why or (TIME_OVER if time.time() > ends else "")
-            if why:
-                return End(store.PRUNED, why, max(scores), record.step)
-    finally:
-        if watcher is not None:
-            watcher.close()
+    for record in loop.fit(recipe, data, state):
+        history.append([record])
+        if record.val_accuracy is None:
+            continue
+        shares.append(record.step / recipe.total_steps)
+        scores.append(_score(record, planned))
+        store.report(trial, shares[-1], scores[-1])
+        if record.step == recipe.total_steps:
+            break
+        why = _by_clinic(history, data) if planned["prune"] and planned["clinic"] != "off" else ""
+        why = why or (_by_curve(Curve(tuple(shares), tuple(scores)), study) if planned["prune"] else "")
+        why = why or (TIME_OVER if time.time() > ends else "")
+        if why:
+            return End(store.PRUNED, why, max(scores), record.step)
     return End(store.COMPLETE, "", max(scores), state.step)
 
 
@@ -158,13 +151,16 @@ def _score(record: Record, planned: dict[str, Any]) -> float:
     return float((record.val_balanced_accuracy if balanced else record.val_accuracy) or 0.0)
 
 
-def _verdict(curve: Curve, watcher: Watcher | None, study: Study, prune: bool) -> str:
-    """Why a training is given up; empty where it goes on."""
-    if not prune:
-        return ""
-    hopeless = [f for f in watcher.alarms if f.severity == "critical"] if watcher is not None else []
-    if hopeless:
-        return f"clinic: {hopeless[0].summary}"
+def _by_clinic(history: History, data: Dataset) -> str:
+    """Why the clinic says that this training cannot succeed, empty where it does not. It reads the curves
+    alone, as `diagnose` does: looking into the net would cost as much as a short trial."""
+    signals = curves.read(history.path, len(data.classes), data.profile.n_validation)
+    hopeless = [finding for finding in judge(signals) if finding.severity == "critical"]
+    return f"clinic: {hopeless[0].summary}" if hopeless else ""
+
+
+def _by_curve(curve: Curve, study: Study) -> str:
+    """Why the curve says that this training will not be the best, empty where it does not."""
     finished = [one.curve for one in store.tried(study) if one.state == store.COMPLETE and one.curve]
     place = pruning.standing(curve, finished)
     return f"curve: {place.words()}" if place is not None and place.behind else ""

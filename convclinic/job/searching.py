@@ -136,8 +136,9 @@ def search(
     recipe. trials: at most; budget: for everything, seconds or text. sampler: "tpe" (Optuna's), "random" or
     "grid" (every combination). storage: a database's URL that several machines share, None for a file in
     `out`. top: of how many of the best trials a run folder is made. prune: give trials up that the clinic
-    says cannot succeed or whose curve cannot lead to the best. clinic: "watch" or "off". The rest as in `fit`
-    and `crossval`. The same call goes on with a search that was stopped; more trials extend one.
+    says cannot succeed, or that are behind the others. clinic: "watch" (by the curves alone) or "off". The
+    rest as in `fit` and `crossval`. The same call goes on with a search that was stopped; more trials extend
+    one.
 
     Raises ConvclinicError for anything wrong with the input, and where no trial came to its end.
     """
@@ -316,10 +317,8 @@ def _run_folder(wish: Wish, end: Done, one: Tried, data: Dataset, target: Path, 
     document = run_document(Planned(plan, data, machine, data.findings, None, 0.0), wish)
     divide(target, folder, data.splits)
     write_json(folder / place.FINDINGS, [finding.to_dict() for finding in data.findings])
-    write_json(folder / place.RECIPE, {**document, "clinic": "watch"})
-    for name in (place.HISTORY, "clinic.json"):
-        if (trained / name).exists():
-            shutil.copyfile(trained / name, folder / name)
+    write_json(folder / place.RECIPE, {**document, "clinic": "off"})
+    shutil.copyfile(trained / place.HISTORY, folder / place.HISTORY)
     judged, model = judge(load(trained / place.MODEL, wish.device), data, folder, display)
     model.save(folder / place.MODEL)
     told = {

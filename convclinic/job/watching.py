@@ -40,20 +40,14 @@ class Watcher:
     """A clinic attached to one training state, fed by the run's records."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        data: Dataset,
-        state: loop.State,
-        folder: Path,
-        display: Display,
-        preflight: bool = True,
+        self, recipe: Recipe, data: Dataset, state: loop.State, folder: Path, display: Display
     ) -> None:
         self.recipe, self.data, self.state, self.folder, self.display = recipe, data, state, folder, display
         self.clinic = Clinic(state.net, state.optimizer, classes=len(data.classes), step=state.step)
         self.findings: list[Finding] = []
         self.said: set[str] = set()
         self.broken: int | None = None  # the step of the first loss that is no number
-        if state.step == 0 and preflight:
+        if state.step == 0:
             seen = loop.next_batch(recipe, data, state)
             state.net.train()
             with torch.random.fork_rng():
