@@ -18,6 +18,9 @@ from convclinic.ground import files
 from convclinic.ground.files import write_json
 from convclinic.job import fitting
 from convclinic.job.planning import make_plan
+from convclinic.model import FORMAT
+
+NEWER = json.dumps({"format": FORMAT + 1})
 
 
 @pytest.fixture
@@ -333,7 +336,7 @@ def test_a_run_whose_photos_are_gone(said, stopped, here):
         (np.random.default_rng(0).bytes(3000), ["is not a readable model file"]),
         (b"\x80\x04\x95\x0f\x00\x00\x00\x00\x00\x00\x00\x8c\x02os.", ["is not a readable model file"]),
         (save({"weight": zeros(3)}), ["safetensors file of another program"]),
-        (save({"weight": zeros(3)}, {"convclinic": '{"format": 3}'}), ["format 3", "upgrade convclinic"]),
+        (save({"weight": zeros(3)}, {"convclinic": NEWER}), [f"format {FORMAT + 1}", "upgrade convclinic"]),
         (save({"weight": zeros(3)}, {"convclinic": '{"format": 1}'}), ["do not fit together"]),
         (None, ["is not a readable model file"]),
     ],
