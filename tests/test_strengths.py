@@ -54,6 +54,8 @@ def test_the_ends_of_a_range_are_usual_and_what_lies_beyond_is_not(
 ) -> None:
     where, tried = place(slot, name, option), 0
     for end, beyond in ((low, low / 2), (high, (1 + high) / 2 if 0.8 < high < 1 else 1.2 * high)):
+        if isinstance(getattr(adapters(SLOTS[slot].package)[name](), option), int):
+            beyond = math.floor(beyond)  # the option takes whole numbers
         if end in (0.0, math.inf, beyond):
             continue
         if end != 1.0 or option == "weight_decay":

@@ -41,8 +41,14 @@ def shared_out(work: Callable[[slice], None], n: int, shares: int) -> None:
         work(slice(0, n))
         return
     edges = [n * k // shares for k in range(shares + 1)]
+    inference = torch.is_inference_mode_enabled()  # is kept per thread, and they write into the caller's
+
+    def own(share: slice) -> None:
+        with torch.inference_mode(inference):
+            work(share)
+
     with ThreadPoolExecutor(shares) as pool:
-        list(pool.map(work, [slice(start, end) for start, end in pairwise(edges)]))
+        list(pool.map(own, [slice(start, end) for start, end in pairwise(edges)]))
 
 
 def parts(share: slice, floats_each: int, device: torch.device) -> Iterator[slice]:

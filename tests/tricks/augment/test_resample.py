@@ -150,3 +150,16 @@ def test_resize_is_pillows(size: tuple[int, int], channels: int) -> None:
 def test_resize_to_the_same_size_is_the_same_tensor() -> None:
     images = noise(3, 9, 9)
     assert resize(images, (9, 9)) is images
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_images_are_resized_alike_where_nothing_is_differentiated(threads):
+    """Inference mode is kept per thread: the threads that share a batch must have it too."""
+    images = torch.randint(0, 256, (6, 3, 20, 14), dtype=torch.uint8)
+    expected, before = resize(images, (10, 8)), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            assert torch.equal(resize(images, (10, 8)), expected)
+    finally:
+        torch.set_num_threads(before)
