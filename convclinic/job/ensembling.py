@@ -51,14 +51,15 @@ def ensemble(
 ) -> Ensembled:
     """Join runs of the same data and split, by the method that does best on validation, and test it once.
 
-    runs: run folders; or one alone that has snapshots (`run.snapshots`), which are joined; or the folder of a
-    search, whose best trials are, or of a cross-validation, whose folds are. members: train as many in all,
-    with the first run's recipe and data and other seeds; workers: at once, 0 for as many as this machine
-    bears. method: "mean", "greedy" (Caruana et al. 2004), "soup" (weights averaged: one net's cost),
-    "single", "fusion" (a linear classifier on all members' features), "auto" for the best of these, or
-    "stack": a classifier on the members' probabilities, for which each recipe is trained once a fold, `folds`
-    times. out: the new run folder, or the one of such a call that was stopped while it trained. Raises ConvclinicError for fewer than two runs or snapshots, for
-    runs of other data or splits, and for an unknown method.
+    runs: run folders; or one alone that has snapshots (`run.snapshots`), which are joined; or the folder of
+    a search, whose best trials are, or of a cross-validation, whose folds are. members: train as many in
+    all, with the first run's recipe and data and other seeds; workers: at once, 0 for as many as this
+    machine bears. method: "mean", "greedy" (Caruana et al. 2004), "soup" (weights averaged: one net's
+    cost), "single", "fusion" (a linear classifier on all members' features), "auto" for the best of these,
+    or "stack": a classifier on the members' probabilities, for which each recipe is trained once a fold,
+    `folds` times. out: the new run folder, or the one of such a call that was stopped while it trained.
+    Raises ConvclinicError for fewer than two runs or snapshots, for runs of other data or splits, and for
+    an unknown method.
     """
     if method not in METHODS:
         raise ConvclinicError(f"no method '{method}'", fix=nearest(method, METHODS))
