@@ -40,7 +40,7 @@ def run(
         str | None,
         typer.Option(
             envvar="CONVCLINIC_STORAGE",
-            help="Database that several machines share: postgresql+psycopg://USER:PASSWORD@HOST/DATABASE. "
+            help="Database that several machines share: postgresql://USER:PASSWORD@HOST/DATABASE. "
             "Extra [postgres].",
         ),
     ] = None,

@@ -21,12 +21,11 @@ from convclinic.job import folds_joined, snapshots, stacking
 from convclinic.job.crossvalidating import FILE as CROSSVAL
 from convclinic.job.display import Display, Lines, Silent
 from convclinic.job.ensembled import Ensembled
+from convclinic.job.folder import SEARCH, TOP
 from convclinic.job.fusing import fused
 from convclinic.job.joining import AUTO, FUSION, METHODS, STACK, Built, Chosen, choose
 from convclinic.job.judging import judge
 from convclinic.job.run import Run
-from convclinic.job.search_plan import FILE as SEARCH
-from convclinic.job.searching import TOP
 from convclinic.job.tasks import train_all
 from convclinic.model import Model, load
 from convclinic.planning.hardware import choose_device

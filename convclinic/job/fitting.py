@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import platform
+import re
 import resource
 import sys
 import tempfile
@@ -221,7 +222,7 @@ def run_document(planned: Planned, wish: Wish) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": "convclinic " + " ".join(sys.argv[1:]) if sys.argv[0].endswith("convclinic") else "",
+        "command": _command(),
         "data": str(wish.data.resolve()),
         "budget_seconds": wish.budget,
         "device": str(wish.device),
@@ -230,6 +231,12 @@ def run_document(planned: Planned, wish: Wish) -> dict[str, Any]:
         "recipe": planned.plan.recipe.to_dict(),
         "reasons": [dataclasses.asdict(reason) for reason in planned.plan.reasons],
     }
+
+
+def _command() -> str:
+    """As it was typed, passwords in URLs left out; empty where it was none of ours."""
+    words = "convclinic " + " ".join(sys.argv[1:]) if sys.argv[0].endswith("convclinic") else ""
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", words)
 
 
 def _freeze_plan(planned: Planned, wish: Wish, target: Path, clinic: str) -> None:

@@ -27,6 +27,7 @@ HISTORY, TIMINGS, MODEL = "history.jsonl", "timings.jsonl", "model.safetensors"
 PARTS = {"convclinic", "recipe", "hardware"}  # of recipe.json, without which nothing goes on
 CHECKPOINT, MISTAKES, REPORT = "checkpoint.safetensors", "mistakes.json", "report.html"
 SPLITS = "splits.csv"
+SEARCH, TOP = "search.json", "top"  # of the folder of a search: what was found, runs of the best trials
 
 
 def new(out: Path | None, data: Path) -> Path:

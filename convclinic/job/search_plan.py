@@ -15,11 +15,12 @@ from optuna.study import Study
 from convclinic.data.dataset import Dataset, assemble, reopen
 from convclinic.data.sources import open_source
 from convclinic.data.survey import survey
-from convclinic.ground import units
+from convclinic.ground import rng, units
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import write_json
 from convclinic.job import folder as place
 from convclinic.job.display import Display
+from convclinic.job.folder import SEARCH
 from convclinic.job.groundwork import fine_tuned, planned, taken_in
 from convclinic.job.planning import Wish
 from convclinic.job.search_trial import BALANCED
@@ -31,7 +32,6 @@ from convclinic.study import engine, spaces
 from convclinic.study import search as store
 from convclinic.study.spaces import Parameter, Values
 
-FILE = "search.json"
 MEAN_SHARE = 0.5  # of a whole training is what a trial takes on average where the hopeless are given up
 EVALUATIONS, EVALUATION_SHARE, FEWEST_EVALUATIONS = 16, 0.15, 4
 FEWEST_STEPS = 30
@@ -60,10 +60,10 @@ def prepare(
     sought: Sought, study: Study, new: bool, target: Path, display: Display
 ) -> tuple[dict[str, Any], Dataset]:
     """The search's plan and data: of before, of another machine, or new."""
-    if not new and not (target / FILE).exists():
+    if not new and not (target / SEARCH).exists():
         _awaited(study, display)
     known = store.plan(study)
-    if (target / FILE).exists():
+    if (target / SEARCH).exists():
         if known is None:
             raise ConvclinicError(
                 f"the storage does not hold the search of {target} any more", fix="give another --out"
@@ -75,7 +75,7 @@ def prepare(
             known, data = _planned(sought, study, target, display)
         else:
             data = _same_data(sought.wish, known, target, display)
-        write_json(target / FILE, {"asked": sought.asked})
+        write_json(target / SEARCH, {"asked": sought.asked})
     return known, data
 
 
@@ -135,7 +135,7 @@ def _planned(sought: Sought, study: Study, target: Path, display: Display) -> tu
 
 def _shuffled(values: Sequence[Values], seed: int) -> list[Values]:
     """In an order by chance, so that a grid that is stopped has seen some of everything."""
-    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = torch.randperm(len(values), generator=rng.generator(seed, "grid")).tolist()
     return [values[k] for k in order]
 
 

@@ -20,10 +20,11 @@ from convclinic.ground.files import read_json, write_json
 from convclinic.job import folder as place
 from convclinic.job.display import Display, Lines, Silent
 from convclinic.job.fitting import read_wish, run_document
+from convclinic.job.folder import SEARCH, TOP
 from convclinic.job.judging import judge
 from convclinic.job.planning import Planned, Wish, epochs
 from convclinic.job.run import Run
-from convclinic.job.search_plan import FILE, Sought, prepare
+from convclinic.job.search_plan import Sought, prepare
 from convclinic.job.search_trial import with_length
 from convclinic.model import load
 from convclinic.planning import hardware
@@ -36,7 +37,8 @@ from convclinic.study.comparing import columns
 from convclinic.study.engine import Done, Task
 from convclinic.study.search import Sampler, Tried
 
-BEST, TRIALS, TOP, DATABASE = "best.json", "trials", "top", "trials.db"
+BEST, TRIALS, DATABASE = "best.json", "trials", "trials.db"
+BUDGET = "1h"
 KEPT_MODELS = 10  # of the best trials
 SHOWN = 10  # trials in the table
 
@@ -113,7 +115,7 @@ def search(
     *,
     space: str | Path | dict[str, Any] | None = None,
     trials: int = 40,
-    budget: str | float | None = "1h",
+    budget: str | float | None = BUDGET,
     sampler: Sampler = "tpe",
     storage: str | None = None,
     out: str | Path | None = None,
@@ -145,7 +147,7 @@ def search(
     started = time.monotonic()
     _check(trials, top, sampler, clinic)
     pretrained = {"weights": None if weights is None else Path(weights), "backbone": backbone}
-    wish = read_wish(Path(data), budget, seed, recipe, settings, device, started, False, pretrained)
+    wish = read_wish(Path(data), budget or BUDGET, seed, recipe, settings, device, started, False, pretrained)
     workers = workers or engine.bearable(wish.device)
     asked = _asked(wish, space, sampler, prune, clinic)
     target = _folder(Path(out) if out is not None else None, wish.data, asked)
@@ -216,8 +218,8 @@ def _name(wish: Wish, asked: dict[str, Any]) -> str:
 
 def _folder(out: Path | None, data: Path, asked: dict[str, Any]) -> Path:
     """`out` where it holds this search, else a new folder."""
-    if out is not None and (out / FILE).exists():
-        if read_json(out / FILE)["asked"] != asked:
+    if out is not None and (out / SEARCH).exists():
+        if read_json(out / SEARCH)["asked"] != asked:
             raise ConvclinicError(f"{out} holds a search of other settings", fix="give another --out")
         return out
     return place.new(out, data)
@@ -296,7 +298,7 @@ def _concluded(
         "recipe", best.hash(), f"the best of {len(done)} trials trained to their end, {done[0].score:.2%}"
     )
     write_json(target / BEST, {"recipe": best.to_dict(), "reasons": [dataclasses.asdict(reason)]})
-    write_json(target / FILE, {**read_json(target / FILE), **found.to_dict()})
+    write_json(target / SEARCH, {**read_json(target / SEARCH), **found.to_dict()})
     display.say(found.table())
     return found
 

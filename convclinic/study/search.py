@@ -72,6 +72,7 @@ class Tried:
 def open_study(url: str, name: str) -> tuple[Study, bool]:
     """The study, and whether it is new. Raises ConvclinicError where the storage does not answer."""
     with _told(url):
+        url = _driven(url)
         options: dict[str, Any] = {"connect_args": {"timeout": LOCK_SECONDS}} if is_file(url) else {}
         # no connection stays open: workers look rarely, and a server has few
         storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool, **options})
@@ -80,6 +81,14 @@ def open_study(url: str, name: str) -> tuple[Study, bool]:
         except DuplicatedStudyError:
             return optuna.load_study(study_name=name, storage=storage), False
         return study, True
+
+
+def _driven(url: str) -> str:
+    """With the driver that the extra [postgres] installs, where a PostgreSQL URL names none."""
+    made = make_url(url)
+    if made.drivername in ("postgresql", "postgres"):
+        made = made.set(drivername="postgresql+psycopg")
+    return made.render_as_string(hide_password=False)
 
 
 def is_file(url: str) -> bool:

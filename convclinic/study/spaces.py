@@ -41,7 +41,6 @@ OTHERS = ("when", "points")
 POINTS = 5  # of a range in a grid
 MOST_GRID = 10_000
 ALL_LRS = "optimise.lr"
-SOFTENED = ("mixup", "cutmix")
 
 
 @dataclass(frozen=True)
@@ -285,7 +284,7 @@ def _combinations(space: Sequence[Parameter], values: Values) -> Iterator[Values
 def usual(recipe: Recipe, n_train: int) -> dict[str, Any]:
     """The space of those who have none, around a planned recipe, as plain data: how fast it learns, how it is
     regularised, how its images vary."""
-    batch, size = recipe.run.batch_size, min(recipe.data.height, recipe.data.width)
+    batch = recipe.run.batch_size
     augment = str(current(recipe, "augment"))
     stronger = [f"{augment},{name}" for name in ("cutout", "rand_augment") if name not in augment]
     space: dict[str, Any] = {ALL_LRS: {"times": [0.1, 10.0]}}
@@ -293,7 +292,7 @@ def usual(recipe: Recipe, n_train: int) -> dict[str, Any]:
         space["optimise.weight_decay"] = {"times": [0.1, 10.0]}
     space["run.batch_size"] = sorted({max(1, batch // 2), batch, min(2 * batch, max(batch, n_train // 4))})
     space["augment"] = [augment, *(one.removeprefix("none,") for one in stronger)]
-    space["mix"] = ["none", *(SOFTENED if size >= 8 else ())]
+    space["mix"] = ["none", "mixup", "cutmix"]
     space["regularise.label_smoothing.smoothing"] = {"range": [0.0, 0.3]}
     return {name: one for name, one in space.items() if not isinstance(one, list) or len(one) > 1}
 

@@ -288,6 +288,9 @@ def test_no_password_is_written_down(bars: Path, tmp_path: Path, monkeypatch: py
     here = f"sqlite:///{tmp_path / 'x.db'}"
     monkeypatch.setattr(store, "open_study", lambda url, name: real(here if "secret" in url else url, name))
     monkeypatch.setattr(store, "_in_turn", lambda url: searching.Silent())
-    search(bars, trials=1, top=1, storage=secret, out=tmp_path / "out", **OPTIONS)
+    monkeypatch.setattr(sys, "argv", ["convclinic", "search", "--storage", "postgresql://me:secret@here/x"])
+    found = search(bars, trials=1, top=1, storage=secret, out=tmp_path / "out", **OPTIONS)
+    written = json.loads((found.runs[0].path / "recipe.json").read_text())["command"]
+    assert written == "convclinic search --storage postgresql://me:***@here/x"
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(files) > 5 and not any(b"secret" in path.read_bytes() for path in files)

@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     control = [programs / "pg_ctl", "-D", base, "-w"]
     with open(folder / "log", "w") as log:
         subprocess.run([*control, "-o", options, "start"], check=True, stdout=log, cwd=folder, **who)
-    yield f"postgresql+psycopg://me:secret@127.0.0.1:{port}/postgres"
+    yield f"postgresql://me:secret@127.0.0.1:{port}/postgres"
     subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
 
 
