@@ -2,13 +2,13 @@
 
     python benchmarks/search.py DATA --out DIR [--seconds 100] [--seeds 5] [--ray PYTHON]
 
-All three train by the same function: the same small net, data, epochs and validations a trial, one trial at
-a time with one thread. Ours is the product's own trial (SQLite storage, the planned recipe first, some given
-up by the clinic's verdict and by their curve); Optuna has `create_study()` as it comes (TPE, and the median
-pruner asked at every validation); Ray Tune has ASHA as it comes over random draws, actors used again. PYTHON
-is an interpreter with ray[tune] and convclinic. Two runs go at once, each on a core of its own. Prints the
-best validation accuracy among the trials that came to their end, by seed, and ours minus the others' with a
-95 % interval, paired by seed. JSON goes to DIR/summary.json; what is finished is not repeated.
+All train by the same function: the same small net, data, epochs and validations a trial, one trial at a time
+with one thread. Ours is the product's own trial (SQLite storage, the planned recipe first, some given up by
+the clinic's verdict and by their curve); Optuna has `create_study()` as it comes (TPE, and the median pruner
+asked at every validation), and once no pruner; Ray Tune has ASHA as it comes over random draws, actors used
+again. PYTHON is an interpreter with ray[tune] and convclinic. Two runs go at once, each on a core of its own.
+Prints the best validation accuracy among the trials that came to their end, by seed, and ours minus the
+others' with a 95 % interval, paired by seed. JSON goes to DIR/summary.json; what is finished is not repeated.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ SPACE: dict[str, Any] = {
     "schedule": ["one_cycle", "linear", "cosine", "constant"],
 }
 SETTINGS = ("net=fast", "net.widths=[8,16,32]", "activate=relu", "initialise=none", "optimise=sgd")
-IMAGES, EVALUATIONS, SIDE = 9000, 8, 14
-TOOLS = ("ours", "ours without pruning", "optuna", "asha")
+IMAGES, EVALUATIONS, SIDE = 13500, 8, 14
+TOOLS = ("ours", "ours without pruning", "optuna", "optuna without pruning", "asha")
 
 
 def planned(out: Path) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def ours(out: Path, folder: Path, seed: int, seconds: float, prune: bool) -> lis
     return [{"score": one.score, "whole": one.state == store.COMPLETE} for one in store.tried(study)]
 
 
-def by_optuna(out: Path, folder: Path, seed: int, seconds: float) -> list[dict[str, Any]]:
+def by_optuna(out: Path, folder: Path, seed: int, seconds: float, prune: bool) -> list[dict[str, Any]]:
     import optuna
 
     from convclinic.study import spaces
@@ -119,7 +119,9 @@ def by_optuna(out: Path, folder: Path, seed: int, seconds: float) -> list[dict[s
         return best
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
+    sampler = optuna.samplers.TPESampler(seed=seed)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
     study.optimize(objective, timeout=seconds)
     whole = optuna.trial.TrialState.COMPLETE
     return [
@@ -190,10 +192,11 @@ def one(tool: str, out: Path, folder: Path, seed: int, seconds: float) -> None:
 
     torch.set_num_threads(1)
     begin = time.time()
-    if tool.startswith("ours"):
-        rows = ours(out, folder, seed, seconds, prune=tool == "ours")
+    if tool == "asha":
+        rows = by_asha(out, folder, seed, seconds)
     else:
-        rows = (by_optuna if tool == "optuna" else by_asha)(out, folder, seed, seconds)
+        by = ours if tool.startswith("ours") else by_optuna
+        rows = by(out, folder, seed, seconds, "without" not in tool)
     whole = [row["score"] for row in rows if row["whole"]]
     wall = time.time() - begin
     found = {"best": max(whole, default=0.0), "trials": len(rows), "whole": len(whole), "wall": wall}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ def work(payload: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     by; device; most, trials in all; ends, a time.time(). folder: the task's own, where the model is left. A
     trial that was cut short here is begun again with the settings that it had.
     """
-    study, _ = store.open_study(payload["storage"], payload["name"])
+    study = _opened(payload["storage"], payload["name"])
     planned: dict[str, Any] = store.plan(study) or {}
     if (folder / END).exists():  # killed before the storage or the engine was told
         return _told(study, read_json(folder / TRIAL)["id"], read_json(folder / END))
@@ -80,6 +81,12 @@ def work(payload: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     }
     write_json(folder / END, result)
     return _told(study, store.number_id(trial), result)
+
+
+@lru_cache(maxsize=1)
+def _opened(url: str, name: str) -> Study:
+    """The study, kept open from trial to trial of a worker: it then reads only what is new."""
+    return store.open_study(url, name)[0]
 
 
 def _told(study: Study, trial_id: int, result: dict[str, Any]) -> dict[str, Any]:

@@ -73,9 +73,9 @@ def open_study(url: str, name: str) -> tuple[Study, bool]:
     """The study, and whether it is new. Raises ConvclinicError where the storage does not answer."""
     with _told(url):
         url = _driven(url)
-        options: dict[str, Any] = {"connect_args": {"timeout": LOCK_SECONDS}} if is_file(url) else {}
-        # no connection stays open: workers look rarely, and a server has few
-        storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool, **options})
+        # no connection to a server stays open: workers look rarely, and a server has few
+        options = {"connect_args": {"timeout": LOCK_SECONDS}} if is_file(url) else {"poolclass": NullPool}
+        storage = RDBStorage(url, engine_kwargs=options)
         try:
             study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
         except DuplicatedStudyError:
