@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/convclinic demo
 
 test: .venv/ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
 
 gates: lint types layers test
 

@@ -37,7 +37,7 @@ def answers(run: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (n, k) and labels (n,) of the test images that `data`'s split has."""
     from convclinic.data.dataset import reopen
     from convclinic.evaluate import split_logits
-    from convclinic.model import load
+    from convclinic.model_file import load
 
     model = load(run)
     logits, labels = split_logits(model, reopen(data), "test")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convclinic.job.fitting import plan as plan
     from convclinic.job.fitting import resume as resume
     from convclinic.job.run import Run as Run
-    from convclinic.job.searching import Searched as Searched
+    from convclinic.job.search_found import Searched as Searched
     from convclinic.job.searching import search as search
     from convclinic.job.studying import Evidence as Evidence
     from convclinic.job.studying import evidence as evidence
@@ -36,7 +36,7 @@ _WHERE = {
     "plan": "convclinic.job.fitting",
     "resume": "convclinic.job.fitting",
     "Run": "convclinic.job.run",
-    "Searched": "convclinic.job.searching",
+    "Searched": "convclinic.job.search_found",
     "search": "convclinic.job.searching",
     "ConvclinicError": "convclinic.ground.errors",
 }

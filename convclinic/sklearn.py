@@ -33,7 +33,8 @@ from convclinic.job.fitting import model_of, pace_of, read_wish
 from convclinic.job.planning import make_plan
 from convclinic.job.training import train
 from convclinic.job.watching import CLINIC
-from convclinic.model import Model, load
+from convclinic.model import Model
+from convclinic.model_file import load
 from convclinic.recipe import Recipe
 
 FEWEST = 8  # pixels of a side

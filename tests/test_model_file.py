@@ -17,7 +17,9 @@ from safetensors.torch import save
 
 from convclinic.ground import files
 from convclinic.ground.errors import ConvclinicError
-from convclinic.model import MOST_PIXELS, Model, batches, build_net, joined, load
+from convclinic.joint import joined
+from convclinic.model import Model, batches, build_net
+from convclinic.model_file import MOST_PIXELS, load
 from convclinic.models.compact import Compact
 from convclinic.models.fast import Fast
 from convclinic.recipe import Input, Recipe

@@ -20,7 +20,7 @@ def run(
     """Accuracy, balanced accuracy and per-class results of a run on labelled images it has not seen."""
     from convclinic.evaluate import on_folder
     from convclinic.ground.files import write_json
-    from convclinic.model import load
+    from convclinic.model_file import load
     from convclinic.planning.hardware import choose_device
 
     metrics = on_folder(load(folder, choose_device(device)), data)

@@ -24,7 +24,7 @@ def run(
 ) -> None:
     """Name the class of each image with its probability, or "not sure" where the model had better not."""
     from convclinic.ground.files import write_bytes
-    from convclinic.model import load
+    from convclinic.model_file import load
     from convclinic.planning.hardware import choose_device
     from convclinic.predict import predict
 

@@ -27,7 +27,8 @@ from convclinic.job.joining import AUTO, FUSION, METHODS, STACK, Built, Chosen, 
 from convclinic.job.judging import judge
 from convclinic.job.run import Run
 from convclinic.job.tasks import train_all
-from convclinic.model import Model, load
+from convclinic.model import Model
+from convclinic.model_file import load
 from convclinic.planning.hardware import choose_device
 from convclinic.recipe import Recipe
 from convclinic.report.page import write_report

@@ -22,7 +22,9 @@ from convclinic.job.ensembled import Ensembled
 from convclinic.job.joining import AUTO
 from convclinic.job.run import Run
 from convclinic.job.verdict import closing
-from convclinic.model import Model, joined, load
+from convclinic.joint import joined
+from convclinic.model import Model
+from convclinic.model_file import load
 from convclinic.report.page import write_report
 from convclinic.study import folds
 

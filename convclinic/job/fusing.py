@@ -18,7 +18,8 @@ from convclinic.ground.errors import ConvclinicError
 from convclinic.heads import fit_head
 from convclinic.job.display import Display
 from convclinic.job.joining import Built, inputs_of, with_head
-from convclinic.model import Ensemble, Model
+from convclinic.joint import Ensemble
+from convclinic.model import Model
 from convclinic.tricks.transfer._fine_tuning import in_proportion
 
 VALUES = 2**24  # images times features that the classifier is fitted on, at most: memory and minutes

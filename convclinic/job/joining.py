@@ -17,7 +17,8 @@ from convclinic.evaluate import CHUNK, split_logits
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.stats import fit_temperature
 from convclinic.heads import Head
-from convclinic.model import Ensemble, Model, by_size, joined
+from convclinic.joint import Ensemble, by_size, joined
+from convclinic.model import Model
 from convclinic.study import ensembles
 
 AUTO, SOUP, STACK, FUSION = "auto", "soup", "stack", "fusion"

@@ -14,7 +14,8 @@ from convclinic.evaluate import on_folder
 from convclinic.ground.files import read_json
 from convclinic.history import Record, read
 from convclinic.job import folder
-from convclinic.model import Model, load
+from convclinic.model import Model
+from convclinic.model_file import load
 from convclinic.predict import Prediction, predict
 from convclinic.recipe import Recipe
 from convclinic.report.page import write_report

@@ -22,7 +22,9 @@ from convclinic.job.display import Display
 from convclinic.job.joining import Built, with_head
 from convclinic.job.run import Run
 from convclinic.job.tasks import train_all
-from convclinic.model import Model, by_size, load, log_probabilities
+from convclinic.joint import by_size, log_probabilities
+from convclinic.model import Model
+from convclinic.model_file import load
 from convclinic.recipe import Recipe
 from convclinic.study import stacking
 from convclinic.study.engine import Task

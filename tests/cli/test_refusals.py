@@ -18,7 +18,7 @@ from convclinic.ground import files
 from convclinic.ground.files import write_json
 from convclinic.job import fitting
 from convclinic.job.planning import make_plan
-from convclinic.model import FORMAT
+from convclinic.model_file import FORMAT
 
 NEWER = json.dumps({"format": FORMAT + 1})
 

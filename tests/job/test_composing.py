@@ -17,7 +17,8 @@ from convclinic.data.dataset import Dataset, reopen
 from convclinic.ground.errors import ConvclinicError
 from convclinic.job.fitting import fit, plan
 from convclinic.job.run import Run as FinishedRun
-from convclinic.model import bare_net, build_net, load
+from convclinic.model import bare_net, build_net
+from convclinic.model_file import load
 from convclinic.models._layers import BranchPlace, MapsPlace
 from convclinic.models.compact import Compact
 from convclinic.recipe import Input, Recipe, Run

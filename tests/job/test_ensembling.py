@@ -18,7 +18,8 @@ from convclinic.job.ensembled import Ensembled
 from convclinic.job.ensembling import ensemble
 from convclinic.job.fitting import fit, resume
 from convclinic.job.run import Run
-from convclinic.model import Ensemble, joined, load
+from convclinic.joint import Ensemble, joined
+from convclinic.model_file import load
 
 SHORT = (*TINY, "run.steps=24", "run.evaluate_every=12")
 

@@ -22,7 +22,7 @@ from convclinic.data.survey import survey
 from convclinic.ground.errors import ConvclinicError
 from convclinic.kinds import Layers
 from convclinic.model import Model, build_net
-from convclinic.model import load as load_model
+from convclinic.model_file import load as load_model
 from convclinic.models._staged import Stage, Staged
 from convclinic.models.backbone import Backbone
 from convclinic.recipe import Input, Recipe, Run

@@ -24,7 +24,7 @@ from convclinic.ground.files import read_csv, write_json
 from convclinic.job import fitting, training
 from convclinic.job.fitting import fit, plan, resume
 from convclinic.job.run import Run
-from convclinic.model import load
+from convclinic.model_file import load
 from convclinic.planning import hardware
 from convclinic.predict import predict
 from convclinic.recipe import Recipe

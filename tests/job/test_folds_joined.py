@@ -17,7 +17,8 @@ from convclinic.job.crossvalidating import CrossValidated, crossval
 from convclinic.job.ensembled import Ensembled
 from convclinic.job.ensembling import ensemble
 from convclinic.job.run import Run
-from convclinic.model import Ensemble, load
+from convclinic.joint import Ensemble
+from convclinic.model_file import load
 
 
 @pytest.fixture(scope="module")

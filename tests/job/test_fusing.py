@@ -17,7 +17,9 @@ from convclinic.job.display import Silent
 from convclinic.job.ensembled import Ensembled
 from convclinic.job.ensembling import ensemble
 from convclinic.job.run import Run
-from convclinic.model import Ensemble, bare_net, load, read_last, to_tensor
+from convclinic.joint import Ensemble
+from convclinic.model import bare_net, read_last, to_tensor
+from convclinic.model_file import load
 from convclinic.recipe import Recipe
 from convclinic.tricks.augment._pipeline import resize
 

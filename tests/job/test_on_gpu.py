@@ -23,7 +23,7 @@ from convclinic.job.crossvalidating import crossval
 from convclinic.job.ensembling import ensemble
 from convclinic.job.fitting import fit, resume
 from convclinic.kinds import Layers
-from convclinic.model import load
+from convclinic.model_file import load
 from convclinic.models.backbone import Backbone
 from convclinic.predict import predict
 from convclinic.tricks.prepare.standardise import Standardise

@@ -16,7 +16,7 @@ from convclinic.ground.files import read_json
 from convclinic.job import planning
 from convclinic.job.fitting import fit, plan, resume
 from convclinic.job.studying import Request, study_activations, study_balance
-from convclinic.model import load as load_model
+from convclinic.model_file import load as load_model
 from convclinic.models._weights import HubUnreachable
 from convclinic.models.backbone import Backbone
 from convclinic.study import comparing

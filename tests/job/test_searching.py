@@ -22,7 +22,8 @@ from convclinic.ground.errors import ConvclinicError
 from convclinic.job import search_trial, searching
 from convclinic.job.ensembling import ensemble
 from convclinic.job.fitting import fit
-from convclinic.job.searching import Searched, search
+from convclinic.job.search_found import Searched
+from convclinic.job.searching import search
 from convclinic.recipe import Recipe, load
 from convclinic.study import search as store
 from convclinic.study.pruning import Curve, Standing

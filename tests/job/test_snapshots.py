@@ -21,7 +21,8 @@ from convclinic.job import snapshots, training
 from convclinic.job.ensembling import ensemble
 from convclinic.job.fitting import fit, resume
 from convclinic.job.run import Run
-from convclinic.model import Model, load
+from convclinic.model import Model
+from convclinic.model_file import load
 from convclinic.recipe import Recipe
 
 CYCLES = (

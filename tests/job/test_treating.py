@@ -31,7 +31,7 @@ from convclinic.job.treating import OPEN, TREATMENTS, Treatment
 from convclinic.job.trials import gain
 from convclinic.job.watching import CLINIC, Watcher, batch_names
 from convclinic.kinds import Evidence, Finding
-from convclinic.model import load
+from convclinic.model_file import load
 from convclinic.recipe import Recipe, scaled
 
 CPU = torch.device("cpu")
