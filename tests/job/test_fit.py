@@ -462,3 +462,8 @@ def test_a_recipe_with_settings_and_no_budget_keeps_its_steps(bars, tmp_path):
     run = fit(bars, recipe=tiny(steps=7), settings=("optimise.lr=0.01",), out=tmp_path / "run", quiet=True)
     assert run.recipe.run.steps == 7
     assert run.recipe.optimise.lr == 0.01
+
+
+def test_a_net_narrower_than_planned_learns(finished):
+    assert finished.recipe.net.widths == (8, 8, 8)
+    assert finished.metrics["validation"]["accuracy"] > 0.9  # without LRs for its width it is dead: 0.5

@@ -21,6 +21,7 @@ from convclinic.planning.planner import (
     SOLVING_SHARE,
     Reason,
     affordable_head,
+    around_net,
     choose_input,
     choose_width,
     draft,
@@ -160,6 +161,21 @@ def test_flips_are_left_out_where_left_and_right_matter(shape):
 def test_small_images_get_the_fast_net_and_photos_the_compact_one():
     assert isinstance(draft(profile(), Input(32, 32, 3), MACHINE, EITHER_WAY, 0)[0].net, Fast)
     assert isinstance(draft(profile(), Input(160, 160, 3), MACHINE, EITHER_WAY, 0)[0].net, Compact)
+
+
+def test_a_narrower_net_gets_lrs_for_its_width_unless_they_are_chosen():
+    drafted, reasons = draft(profile(), Input(32, 32, 3), MACHINE, EITHER_WAY, 0)
+    settings = ("net.widths=[8, 16, 32]",)
+    recipe, told = around_net(drafted.override(settings), reasons, settings, drafted)
+    assert isinstance(recipe.optimise, Muon) and isinstance(drafted.optimise, Muon)
+    assert recipe.optimise.head_lr == drafted.optimise.head_lr * 32 / 256
+    assert recipe.optimise.bias_lr == drafted.optimise.bias_lr * 32 / 256
+    assert recipe.optimise.lr == drafted.optimise.lr
+    assert "32/256" in told[-1].reason
+
+    for own in ((*settings, "optimise.head_lr=3.0"), (), ("net.widths=[8, 16, 256]",)):
+        plain = drafted.override(own)
+        assert around_net(plain, reasons, own, drafted) == (plain, reasons)
 
 
 def test_a_photo_that_must_be_small_is_not_called_its_own_size():

@@ -11,7 +11,8 @@ Strength  lr, the share of a filter's length a step takes, 0.24; momentum 0.6; s
 Helps     nets with normalisation after every convolution, in short training above all
 Hurts     nets without: every filter is brought to length 1 on average, so its scale is lost
 Clashes   weight decay, L2 and max-norm on filters (their length is fixed); nets whose logits are not divided
-          by the width (256) of the last layer: there head_lr and bias_lr are far too large
+          by the width (256) of the last layer: there head_lr and bias_lr are far too large, and at another
+          width they go with it, as the planner has them
 Source    Jordan et al., Muon, 2024, kellerjordan.github.io/posts/muon, and cifar10-airbench, 2024. Its loss
           is the sum over 2000 images: 0.67 and 0.053 times 2000 are 1340 and 106 here. As there, biases
           decay; norm weights and PReLU slopes, frozen or absent there, do not. A frozen first convolution
