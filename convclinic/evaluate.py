@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from convclinic.data.decode import Unreadable, decode
 from convclinic.data.sources import open_source
 from convclinic.ground import stats
 from convclinic.ground.errors import ConvclinicError, nearest
+from convclinic.joint import Ensemble
 from convclinic.model import Model
 
 CHUNK = 1000  # images in memory at once
@@ -27,20 +28,38 @@ PROBE_IMAGES = 4000  # training images the linear probe sees: it must stay quick
 TOP5_FROM = 20  # classes; below, a place among the first five says nothing
 
 Split = Literal["train", "validation", "test"]
+Known: TypeAlias = "dict[tuple[int, str], NDArray[np.float32]]"  # logits by id of a net and split
 
 
 def split_logits(
-    model: Model, data: Dataset, split: Split, progress: Callable[[int, int], None] | None = None
+    model: Model,
+    data: Dataset,
+    split: Split,
+    progress: Callable[[int, int], None] | None = None,
+    known: Known | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Logits (n, k), test-time views included, and labels (n,) of a split, streamed from the store."""
+    """Logits (n, k), test-time views included, and labels (n,) of a split, streamed from the store.
+
+    known: what nets have answered before for this data; the answers are read from it and added to it, and
+    the mean of an ensemble is taken of its members' answers. The nets must live as long as it does.
+    """
     positions = data.indices(split)
-    out: list[NDArray[np.float32]] = []
+    labels, key = data.labels[positions], (id(model.net), split)
+    if known is not None and isinstance(model, Ensemble) and not model.reads:
+        each = [split_logits(one, data, split, progress, known)[0] for one in model.members]
+        parts = zip(model.members, each, strict=True)
+        return model.mean([one.probabilities(logits) for one, logits in parts]), labels
+    if known is not None and key in known:
+        return known[key], labels
+    out = [np.zeros((0, len(model.classes)), np.float32)]
     for begin in range(0, len(positions), CHUNK):
         out.append(model.logits(data.images(positions[begin : begin + CHUNK])))
         if progress:
             progress(min(len(positions), begin + CHUNK), len(positions))
-    empty = np.zeros((0, len(model.classes)), np.float32)
-    return np.concatenate([empty, *out]), data.labels[positions]
+    logits = np.concatenate(out)
+    if known is not None:
+        known[key] = logits
+    return logits, labels
 
 
 def summarise(

@@ -49,11 +49,14 @@ class Ensemble(Model):
                 inputs = np.concatenate(self.inputs(chunk), 1)
                 yield inputs @ self.head["weight"].numpy().T + self.head["bias"].numpy()
                 continue
-            mixed = sum(
-                weight * one.probabilities(one.logits(_resized(chunk, one.recipe)))
-                for one, weight in zip(self.members, self.weights, strict=True)
+            yield self.mean(
+                [one.probabilities(one.logits(_resized(chunk, one.recipe))) for one in self.members]
             )
-            yield np.log(np.maximum(mixed, LEAST)).astype(np.float32)
+
+    def mean(self, probabilities: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+        """(n, k) logits whose softmax is the weighted mean of the members' probabilities, each (n, k)."""
+        mixed = sum(weight * one for weight, one in zip(self.weights, probabilities, strict=True))
+        return np.log(np.maximum(mixed, LEAST)).astype(np.float32)
 
     @property
     def format(self) -> int:

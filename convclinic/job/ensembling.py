@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from convclinic.data.dataset import Dataset, divide, reopen
-from convclinic.evaluate import split_logits
+from convclinic.evaluate import Known, split_logits
 from convclinic.ground.errors import ConvclinicError, nearest
 from convclinic.ground.files import read_json, write_json
 from convclinic.job import folder as place
@@ -91,8 +91,9 @@ def ensemble(
         elif method in (AUTO, FUSION):
             built = _fusion(models, data, home, method, display)
         display.stage("ensemble")
-        chosen = choose(models, data, method, built)
-        return _judged(chosen, models, kept or paths, home, data, target, where, display)
+        known: Known = {}
+        chosen = choose(models, data, method, built, known)
+        return _judged(chosen, models, kept or paths, home, data, target, known, where, display)
 
 
 def _best_of_search(path: Path) -> list[Path]:
@@ -223,16 +224,17 @@ def _judged(
     home: Path,
     data: Dataset,
     target: Path,
+    known: Known,
     device: torch.device,
     display: Display,
 ) -> Ensembled:
     """The run folder of the joint model, tested once, beside its members on the same images."""
     divide(home, target, data.splits)
     shutil.copyfile(home / place.FINDINGS, target / place.FINDINGS)
-    judged, model = judge(chosen.model, data, target, display)
+    judged, model = judge(chosen.model, data, target, display, known)
     labels = data.labels[data.indices("test")]
-    tested = np.stack([one.probabilities(split_logits(one, data, "test")[0]) for one in models])
-    joint = model.probabilities(split_logits(model, data, "test")[0])
+    tested = np.stack([one.probabilities(split_logits(one, data, "test", known=known)[0]) for one in models])
+    joint = model.probabilities(split_logits(model, data, "test", known=known)[0])
     facts: dict[str, Any] = {
         "method": chosen.method,
         "validation_log_loss": chosen.losses,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from convclinic.data.dataset import Dataset
-from convclinic.evaluate import CHUNK, split_logits
+from convclinic.evaluate import CHUNK, Known, split_logits
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.stats import fit_temperature
 from convclinic.heads import Head
@@ -46,11 +46,15 @@ class Chosen:
     about: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-def choose(models: Sequence[Model], data: Dataset, method: str, built: Mapping[str, Built]) -> Chosen:
+def choose(
+    models: Sequence[Model], data: Dataset, method: str, built: Mapping[str, Built], known: Known
+) -> Chosen:
     """The method asked for, or of all methods the one with the lowest log loss on validation images that it
-    was not chosen on. built: those that join by a classifier; the others are told beside them."""
+    was not chosen on. built: those that join by a classifier; the others are told beside them. known: the
+    models' logits, which are added to it."""
     labels = data.labels[data.indices("validation")]
-    probabilities = np.stack([one.probabilities(split_logits(one, data, "validation")[0]) for one in models])
+    logits = [split_logits(one, data, "validation", known=known)[0] for one in models]
+    probabilities = np.stack([one.probabilities(own) for one, own in zip(models, logits, strict=True)])
     seed = models[0].recipe.seed
     losses = {
         name: ensembles.estimated(weigh, probabilities, labels, seed)
@@ -58,7 +62,7 @@ def choose(models: Sequence[Model], data: Dataset, method: str, built: Mapping[s
         if method in (AUTO, name) or method in built
     }
     found = {name: _weighed(name, one, models, data, losses) for name, one in built.items()}
-    soup = _soup(models, data) if method in (AUTO, SOUP) else None
+    soup = _soup(models, data, known) if method in (AUTO, SOUP) else None
     if soup is not None:
         losses[SOUP], found[SOUP] = soup.losses[SOUP], soup
     elif method == SOUP:
@@ -112,7 +116,7 @@ def with_head(models: Sequence[Model], reads: str, head: Head | None = None) -> 
     return dataclasses.replace(joined(models, [1.0] * len(models)), reads=reads, head=tensors)
 
 
-def _soup(models: Sequence[Model], data: Dataset) -> Chosen | None:
+def _soup(models: Sequence[Model], data: Dataset, known: Known) -> Chosen | None:
     """Greedy soup (Wortsman et al. 2022, arXiv:2203.05482): in the order of their validation accuracy nets
     are averaged in where that does not lower it. Chosen on one half of the validation images; its log loss is
     that on the other. None where the nets are of other recipes, or ensembles."""
@@ -120,11 +124,11 @@ def _soup(models: Sequence[Model], data: Dataset) -> Chosen | None:
     if any(recipe != plain[0] for recipe in plain) or any(isinstance(one, Ensemble) for one in models):
         return None
 
-    def accuracy(model: Model) -> float:
-        logits, labels = split_logits(model, data, "validation")
+    def accuracy(model: Model, known: Known | None = None) -> float:
+        logits, labels = split_logits(model, data, "validation", known=known)
         return float((logits.argmax(1) == labels)[::2].mean())
 
-    reached = [accuracy(one) for one in models]
+    reached = [accuracy(one, known) for one in models]
     order = sorted(range(len(models)), key=lambda k: -reached[k])
     pot, best = order[:1], reached[order[0]]
     for k in order[1:]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from convclinic.clinic.data_health import WHERE, DataHealth, examine
 from convclinic.clinic.leaks import leakage_suspects
 from convclinic.data.dataset import Dataset
-from convclinic.evaluate import baselines, mistakes, split_logits, summarise, thumbnail
+from convclinic.evaluate import Known, baselines, mistakes, split_logits, summarise, thumbnail
 from convclinic.ground import stats
 from convclinic.ground.files import read_json, write_json
 from convclinic.job.display import Display
@@ -24,9 +24,11 @@ from convclinic.model import Model
 SHOWN = 24  # suspected labels with a picture in the report
 
 
-def judge(model: Model, data: Dataset, target: Path, display: Display) -> tuple[dict[str, Any], Model]:
-    """Temperature and threshold from validation, then the test split, once."""
-    logits, labels = split_logits(model, data, "validation")
+def judge(
+    model: Model, data: Dataset, target: Path, display: Display, known: Known | None = None
+) -> tuple[dict[str, Any], Model]:
+    """Temperature and threshold from validation, then the test split, once. known: see `split_logits`."""
+    logits, labels = split_logits(model, data, "validation", known=known)
     temperature = stats.fit_temperature(labels, logits.astype(np.float64))
     model = dataclasses.replace(model, facts={"temperature": temperature})
     probabilities = model.probabilities(logits)
@@ -34,7 +36,7 @@ def judge(model: Model, data: Dataset, target: Path, display: Display) -> tuple[
     wanted = 1 - (1 - float(validation["accuracy"])) / 2  # answering less, half the mistakes
     reject: dict[str, Any] = {**stats.reject_threshold(labels, probabilities, wanted), "wanted": wanted}
     test_logits, test_labels = split_logits(
-        model, data, "test", lambda a, b: display.update(a, b, f"{a} test images")
+        model, data, "test", lambda a, b: display.update(a, b, f"{a} test images"), known
     )
     test_probabilities = model.probabilities(test_logits)
     test = summarise(model.classes, test_labels, test_probabilities)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from making import TINY
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from convclinic.cli import build
@@ -19,6 +20,7 @@ from convclinic.job.ensembling import ensemble
 from convclinic.job.fitting import fit, resume
 from convclinic.job.run import Run
 from convclinic.joint import Ensemble, joined
+from convclinic.model import Model
 from convclinic.model_file import load
 
 SHORT = (*TINY, "run.steps=24", "run.evaluate_every=12")
@@ -58,6 +60,25 @@ def test_the_file_answers_with_the_mean_of_its_members(three: Ensembled) -> None
     )
 
 
+def test_each_net_is_asked_once_of_each_image(
+    three: Ensembled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    logits = Model.logits
+
+    def counted(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        asked.append(len(images))
+        return logits(model, images)
+
+    monkeypatch.setattr(Model, "logits", counted)
+    paths = [one["run"] for one in three.facts["members"]]
+    again = ensemble(paths, method="mean", out=tmp_path / "again", quiet=True)
+    data = reopen(three.run.path)
+    blank = 3  # reading a file asks its net of one
+    assert sum(asked) - blank == 3 * (len(data.indices("validation")) + len(data.indices("test")))
+    assert again.run.metrics["test"] == three.run.metrics["test"]
+
+
 def test_every_verb_takes_it(bars: Path, three: Ensembled) -> None:
     assert (three.run.path / "report.html").exists()
     answer, *_ = three.run.predict(bars / "lying" / "000.png")
@@ -74,10 +95,10 @@ def test_members_of_other_sizes_are_joined_and_saved(first: Run, tmp_path: Path)
     both = joined([small, large], [1, 3])
     assert both.recipe.data == data and both.weights == (0.75, 0.25)
     own = reopen(first.path).images(np.arange(4))
-    images = own.repeat(2, axis=1).repeat(2, axis=2)  # halved again they are as they were
-    expected = 0.75 * large.probabilities(large.logits(images)) + 0.25 * small.probabilities(
-        small.logits(own)
-    )
+    images = own.repeat(2, axis=1).repeat(2, axis=2)
+    each = [one.probabilities(one.logits(images)) for one in (large, small)]  # each resizes for itself
+    assert np.ptp(each[1][:, 0]) > 0.01, "a net that answers the same to all would show nothing"
+    expected = 0.75 * each[0] + 0.25 * each[1]
     np.testing.assert_allclose(np.exp(both.logits(images)), expected, atol=1e-5)
     both.save(tmp_path / "m.safetensors")
     np.testing.assert_array_equal(load(tmp_path / "m.safetensors").logits(images), both.logits(images))
