@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,31 +33,31 @@ SPACE = spaces.parse(
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """The URL of a PostgreSQL server of its own, where the machine has one."""
     pytest.importorskip("psycopg")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
     if initdb is None:
         pytest.skip("no PostgreSQL server on this machine")
-    folder, programs = tmp_path_factory.mktemp("postgres"), Path(initdb).resolve().parent
-    who: dict[str, Any] = {}
-    if os.getuid() == 0:  # the server refuses to be started by root
-        who = {"user": "nobody"}
-        for part in (folder, *folder.parents[:2]):
-            part.chmod(0o777)
-    with socket.socket() as free:
+    programs = Path(initdb).resolve().parent
+    with tempfile.TemporaryDirectory(prefix="postgres-") as name, socket.socket() as free:
+        folder, who = Path(name), dict[str, Any]()
+        if os.getuid() == 0:  # the server refuses to be started by root
+            folder.chmod(0o777)
+            who = {"user": "nobody"}
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    base = folder / "data"
-    quiet: dict[str, Any] = {"check": True, "capture_output": True, "cwd": folder, **who}
-    subprocess.run([initdb, "-D", base, "-U", "me", "--auth", "trust"], **quiet)
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
-    control = [programs / "pg_ctl", "-D", base, "-w"]
-    with open(folder / "log", "w") as log:
-        subprocess.run([*control, "-o", options, "start"], check=True, stdout=log, cwd=folder, **who)
-    yield f"postgresql://me:secret@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
+        free.close()
+        base = folder / "data"
+        quiet: dict[str, Any] = {"check": True, "capture_output": True, "cwd": folder, **who}
+        subprocess.run([initdb, "-D", base, "-U", "me", "--auth", "trust"], **quiet)
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+        control = [programs / "pg_ctl", "-D", base, "-w"]
+        with open(folder / "log", "w") as log:
+            subprocess.run([*control, "-o", options, "start"], check=True, stdout=log, cwd=folder, **who)
+        yield f"postgresql://me:secret@127.0.0.1:{port}/postgres"
+        subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
