@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +66,7 @@ def measure(device: torch.device) -> Hardware:
         memory = torch.cuda.get_device_properties(device).total_memory
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    float32_rate, bfloat16_rate = convolution_rates(device)
+    float32_rate, bfloat16_rate = _rates(device, torch.get_num_threads())
     return Hardware(
         device=str(device),
         name=name_of(device),
@@ -74,6 +75,12 @@ def measure(device: torch.device) -> Hardware:
         float32_rate=float32_rate,
         bfloat16_rate=bfloat16_rate,
     )
+
+
+@lru_cache
+def _rates(device: torch.device, threads: int) -> tuple[float, float]:
+    """Timed once a process: it takes up to two seconds, and many short trainings may follow one another."""
+    return convolution_rates(device)
 
 
 def convolution_rates(device: torch.device, repeats: int = 15) -> tuple[float, float]:

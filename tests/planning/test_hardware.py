@@ -53,3 +53,13 @@ def test_the_faster_type_is_taken_when_it_is_clearly_faster() -> None:
 
 def test_real_convolutions_have_a_rate() -> None:
     assert min(hardware.convolution_rates(CPU, repeats=1)) > 0
+
+
+def test_a_process_times_its_machine_once(timed: dict) -> None:
+    hardware._rates.cache_clear()
+    try:
+        first, calls = hardware.measure(CPU), timed["calls"].total()
+        timed["seconds"][torch.float32] = 1.0
+        assert hardware.measure(CPU) == first and timed["calls"].total() == calls > 0
+    finally:
+        hardware._rates.cache_clear()
