@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from convclinic.ground.errors import ConvclinicError
 from convclinic.kinds import State
-from convclinic.model import Model, to_tensor
-from convclinic.recipe import Recipe
-from convclinic.tricks.augment._pipeline import resize
+from convclinic.model import Model
 
 LEAST = 1e-12  # a probability below is written as this one
 
@@ -27,8 +25,8 @@ class Ensemble(Model):
     """Models of the same classes that answer together: by the weighted mean of calibrated probabilities, or
     by a linear classifier on what each of them says (stacking) or sees (early fusion).
 
-    recipe and fitted are the first member's, whose image size the store has; members of another size get the
-    images resized. net holds all their nets. weights (m,) sum to one. reads, one of READS, is what the
+    recipe and fitted are the first member's, whose image size the store has; each member resizes them to its
+    own. net holds all their nets. weights (m,) sum to one. reads, one of READS, is what the
     classifier gets of each member, empty where there is none; head holds its weight (k, d) and bias (k,).
     """
 
@@ -40,7 +38,7 @@ class Ensemble(Model):
     def inputs(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """(n, d) of each member: what the classifier reads of images (n, h, w, c), one after another."""
         read = READS[self.reads]
-        return [read(one, _resized(images, one.recipe)) for one in self.members]
+        return [read(one, images) for one in self.members]
 
     def stream(self, chunks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """The classifier's logits, or logits whose softmax is the mean, chunk by chunk."""
@@ -49,14 +47,11 @@ class Ensemble(Model):
                 inputs = np.concatenate(self.inputs(chunk), 1)
                 yield inputs @ self.head["weight"].numpy().T + self.head["bias"].numpy()
                 continue
-            yield self.mean(
-                [one.probabilities(one.logits(_resized(chunk, one.recipe))) for one in self.members]
-            )
+            yield self.mean([one.probabilities(one.logits(chunk)) for one in self.members])
 
     def mean(self, probabilities: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
         """(n, k) logits whose softmax is the weighted mean of the members' probabilities, each (n, k)."""
-        mixed = sum(weight * one for weight, one in zip(self.weights, probabilities, strict=True))
-        return np.log(np.maximum(mixed, LEAST)).astype(np.float32)
+        return log_probabilities(np.tensordot(self.weights, np.stack(probabilities), 1))
 
     @property
     def format(self) -> int:
@@ -77,7 +72,7 @@ class Ensemble(Model):
 
 
 def log_probabilities(probabilities: NDArray[np.float64]) -> NDArray[np.float32]:
-    """What a stacking classifier reads: the logarithms of (n, k), bounded below."""
+    """The logarithms of (n, k), bounded below: logits of a mean, and what a stacking classifier reads."""
     return np.log(np.maximum(probabilities, LEAST)).astype(np.float32)
 
 
@@ -118,10 +113,3 @@ def joined(
     return Ensemble(
         first.recipe, first.classes, nets, first.fitted, first.deep_max, facts or {}, tuple(ranked), shares
     )
-
-
-def _resized(images: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
-    size = (recipe.data.height, recipe.data.width)
-    if images.shape[1:3] == size:
-        return images
-    return np.ascontiguousarray(resize(to_tensor(images), size).permute(0, 2, 3, 1).numpy())

@@ -20,6 +20,7 @@ from convclinic.models.compact import Compact
 from convclinic.planning import hardware, planner
 from convclinic.planning.hardware import Hardware
 from convclinic.planning.orientation import mirror_test
+from convclinic.planning.other_net import around_net
 from convclinic.planning.speed import forward_operations
 from convclinic.recipe import Recipe
 from convclinic.slots import Input, read_slot
@@ -77,7 +78,7 @@ def planned(
     chosen = () if net is None else (f"net={net}",)
     settings = (*chosen, *settings)
     drafted, recipe = recipe, recipe.override(settings)
-    recipe, _ = planner.around_net(recipe, reasons, settings, drafted)
+    recipe, _ = around_net(recipe, reasons, settings, drafted)
     if not any(setting.startswith("net") for setting in settings):
         recipe, _ = planner.choose_width(recipe, profile, facts.machine, facts.seconds, operations)
     return recipe if balanced else dataclasses.replace(recipe, balance=())

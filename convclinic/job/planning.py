@@ -26,6 +26,7 @@ from convclinic.planning import hardware as machine
 from convclinic.planning import planner, probing, transfer, tuning
 from convclinic.planning.hardware import Hardware
 from convclinic.planning.orientation import mirror_test
+from convclinic.planning.other_net import around_net
 from convclinic.planning.planner import Plan, Reason
 from convclinic.planning.range_test import range_test
 from convclinic.planning.speed import Speed, forward_operations, training_sizes
@@ -228,7 +229,7 @@ def _plan(
         )
     drafted, recipe = recipe, recipe.override(wish.settings)
     if wish.recipe is None:
-        recipe, reasons = planner.around_net(recipe, reasons, wish.settings, drafted)
+        recipe, reasons = around_net(recipe, reasons, wish.settings, drafted)
     reasons += _settings(wish)
     _refuse_unfit(recipe, len(data.classes))
     findings = _checked_recipe(wish, recipe, data, display)

@@ -48,7 +48,7 @@ def work(payload: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     by; device; most, trials in all; ends, a time.time(). folder: the task's own, where the model is left. A
     trial that was cut short here is begun again with the settings that it had.
     """
-    study = _opened(payload["storage"], payload["name"])
+    study = _opened(payload["storage"], payload["name"], payload["ends"])
     planned: dict[str, Any] = store.plan(study) or {}
     if (folder / END).exists():  # killed before the storage or the engine was told
         return _told(study, read_json(folder / TRIAL)["id"], read_json(folder / END))
@@ -84,8 +84,9 @@ def work(payload: dict[str, Any], folder: Path) -> dict[str, Any] | None:
 
 
 @lru_cache(maxsize=1)
-def _opened(url: str, name: str) -> Study:
-    """The study, kept open from trial to trial of a worker: it then reads only what is new."""
+def _opened(url: str, name: str, ends: float) -> Study:
+    """The study, kept open from trial to trial of a worker: it then reads only what is new. `ends` tells one
+    call of a search from the next, before which its folder may have been deleted."""
     return store.open_study(url, name)[0]
 
 

@@ -102,6 +102,19 @@ def test_the_same_call_repeats_nothing_and_more_trials_extend_it(
     assert {number: stamp for number, stamp in kept(out).items() if number in stamps} == stamps
 
 
+def test_a_worker_opens_its_storage_once_a_call_and_a_deleted_search_begins_anew(
+    bars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, opened = store.open_study, list[str]()
+    monkeypatch.setattr(store, "open_study", lambda url, name: opened.append(url) or real(url, name))
+    for _ in range(2):
+        opened.clear()
+        found = search(bars, trials=2, top=0, prune=False, out=tmp_path / "out", **OPTIONS)
+        assert len(found.trials) == 2 and len(opened) == 2, "once by the call, once by its one worker"
+        assert (tmp_path / "out" / "trials.db").exists()
+        shutil.rmtree(tmp_path / "out")
+
+
 def test_other_settings_do_not_mix(bars: Path, done: Searched, tmp_path: Path) -> None:
     with pytest.raises(ConvclinicError, match="other settings"):
         search(bars, trials=4, out=done.folder, **{**OPTIONS, "space": {"mix": ["none", "mixup"]}})

@@ -16,12 +16,12 @@ from convclinic.models.compact import Compact
 from convclinic.models.fast import Fast
 from convclinic.planning.hardware import Hardware
 from convclinic.planning.orientation import MirrorTest
+from convclinic.planning.other_net import around_net
 from convclinic.planning.planner import (
     SOLVING,
     SOLVING_SHARE,
     Reason,
     affordable_head,
-    around_net,
     choose_input,
     choose_width,
     draft,

@@ -41,14 +41,14 @@ def server() -> Iterator[str]:
     if initdb is None:
         pytest.skip("no PostgreSQL server on this machine")
     programs = Path(initdb).resolve().parent
-    with tempfile.TemporaryDirectory(prefix="postgres-") as name, socket.socket() as free:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="postgres-") as name:
         folder, who = Path(name), dict[str, Any]()
         if os.getuid() == 0:  # the server refuses to be started by root
             folder.chmod(0o777)
             who = {"user": "nobody"}
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
         base = folder / "data"
         quiet: dict[str, Any] = {"check": True, "capture_output": True, "cwd": folder, **who}
         subprocess.run([initdb, "-D", base, "-U", "me", "--auth", "trust"], **quiet)
