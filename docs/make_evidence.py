@@ -42,14 +42,19 @@ run can turn such a row round. This page is made by `python docs/make_evidence.p
 
 def page() -> str:
     """The text of docs/evidence.md."""
-    return "\n".join([HEAD, *(line for path in sorted(DATA.glob("*.json")) for line in _chapter(path))])
+    return "\n".join([HEAD, *(line for path in _measured() for line in _chapter(path))])
+
+
+def _measured() -> list[Path]:
+    return sorted(DATA.glob("*.json"), key=lambda path: path.stem)
 
 
 def _chapter(path: Path) -> Iterator[str]:
     facts: dict[str, Any] = json.loads(path.read_text())
     recipe, aside = facts["recipe"], facts.get("set_aside", {})
     rows = [row for row in facts["rows"] if row["trick"] not in aside]
-    yield f"## {facts['data']}, net {recipe['net']['name']}\n"
+    net = recipe["net"]["name"]
+    yield f"## {facts['data']}, net {net}, {facts['epochs']:.0f} epochs, {facts['machine']}\n"
     yield f"{facts['about']}\n" if facts.get("about") else ""
     size = f"{recipe['data']['height']} x {recipe['data']['width']}"
     run, plain = recipe["run"], facts["plain"]

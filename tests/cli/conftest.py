@@ -33,7 +33,7 @@ class Answer:
 Command = Callable[..., Answer]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_machine():
     """A machine whose speed is known, so that no time is spent on measuring it."""
     with pytest.MonkeyPatch.context() as patch:
