@@ -16,6 +16,7 @@ from convclinic.cli.options import (
     RecipeFile,
     SeedOrNone,
     Settings,
+    Split,
     Strategy,
     WeightsFile,
     print_json,
@@ -32,6 +33,7 @@ def run(
     weights: WeightsFile = None,
     backbone: BackboneName = None,
     strategy: Strategy = None,
+    split: Split = None,
     device: Device = None,
     quiet: Quiet = False,
     force: Force = False,
@@ -54,6 +56,7 @@ def run(
         weights=weights,
         backbone=backbone,
         strategy=strategy,
+        split=split,
         clinic=clinic,
         started=STARTED,
     )

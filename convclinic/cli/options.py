@@ -47,6 +47,10 @@ Strategy = Annotated[
         "last_stages, all, freeze_then_tenth or scratch.",
     ),
 ]
+Split = Annotated[
+    Path | None,
+    typer.Option("--split", metavar="RUN", help="Take over the split of this run, to compare or to join."),
+]
 Workers = Annotated[
     int,
     typer.Option(

@@ -19,6 +19,7 @@ from convclinic.cli.options import (
     RecipeFile,
     SeedOrNone,
     Settings,
+    Split,
     Strategy,
     WeightsFile,
     print_json,
@@ -35,6 +36,7 @@ def run(
     weights: WeightsFile = None,
     backbone: BackboneName = None,
     strategy: Strategy = None,
+    split: Split = None,
     device: Device = None,
     quiet: Quiet = False,
     force: Force = False,
@@ -57,6 +59,7 @@ def run(
         weights=weights,
         backbone=backbone,
         strategy=strategy,
+        split=split,
     )
     if as_json:
         reasons = [dataclasses.asdict(reason) for reason in made.reasons]

@@ -13,7 +13,7 @@ from convclinic.data.duplicates import duplicate_groups, join_groups
 from convclinic.data.intake import Intake
 from convclinic.data.profile import Profile, quantiles
 from convclinic.data.quarantine import set_aside
-from convclinic.data.sources.base import Source
+from convclinic.data.sources.base import FREE, Source
 from convclinic.data.split import split
 from convclinic.data.words import count, shown
 from convclinic.ground.errors import ConvclinicError
@@ -38,8 +38,8 @@ class Checked:
     profile: Profile
 
 
-def check(source: Source, intake: Intake, seed: int) -> Checked:
-    """Check and split the images.
+def check(source: Source, intake: Intake, seed: int, fixed: NDArray[np.int8] | None = None) -> Checked:
+    """Check and split the images; `fixed` (n,) parts take the place of a split.
 
     Raises ConvclinicError when nothing usable is left or a class is too small.
     """
@@ -56,7 +56,10 @@ def check(source: Source, intake: Intake, seed: int) -> Checked:
     usable[list(reasons)] = False
     _refuse_small(source, usable)
     groups = join_groups(twins, source.groups)
-    parts = split(np.where(usable, source.labels, -1), groups, source.splits, seed)
+    if fixed is None:
+        parts = split(np.where(usable, source.labels, -1), groups, source.splits, seed)
+    else:
+        parts = np.where(usable, fixed, FREE).astype(np.int8)
     _refuse_empty(source, parts, groups)
     used = np.flatnonzero(usable)
     findings = check_up(source, intake, twins)

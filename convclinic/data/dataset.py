@@ -19,7 +19,7 @@ from convclinic.data.intake import Intake, Progress, Shape3, Survey, take_in
 from convclinic.data.profile import Profile, from_dict, moments
 from convclinic.data.sources import Source, open_source
 from convclinic.data.store import Store
-from convclinic.data.words import count, shown
+from convclinic.data.words import count, listed, shown
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.files import read_csv, read_json, write_csv, write_json
 from convclinic.kinds import Evidence, Finding
@@ -69,15 +69,21 @@ def assemble(
     folder: Path,
     *,
     seed: int,
+    like: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Take the images in, check them, split them; write cache, splits.csv, quarantine.csv and data.json.
 
-    shape (h, w, c) is what every image is resized to. Raises ConvclinicError when nothing usable is left
-    or a class has fewer than 3 images.
+    shape (h, w, c) is what every image is resized to; like: a run folder whose split is taken over. Raises
+    ConvclinicError when nothing usable is left, a class has fewer than 3 images, or an image that judges in
+    `like` is not there.
     """
+    fixed = None if like is None else _parts_of(like, source)
     intake = take_in(source, shape, _cache(folder), survey=survey, progress=progress)
-    checked = check(source, intake, seed)
+    checked = check(source, intake, seed, fixed)
+    if fixed is not None:
+        judging = np.flatnonzero((fixed > 0) & (fixed < LEFT_OUT))
+        _refuse_missing(like, [source.names[i] for i in np.setdiff1d(judging, checked.used).tolist()])
     store = _reading(intake)
     train = checked.used[checked.parts == 0]
     mean, std = moments(list(store.gather(_spaced(train, _MEASURED))))
@@ -96,6 +102,27 @@ def assemble(
     )
     _write(folder, dataset, checked, _digest(source, intake), source.kind)
     return dataset
+
+
+def _parts_of(folder: Path, source: Source) -> NDArray[np.int8]:
+    """(n,) The part that each image has in the split of the run in `folder`; left out where it has none."""
+    path = folder / "splits.csv"
+    if not path.is_file():
+        raise ConvclinicError(f"{folder} has no splits.csv", fix="name a run folder, such as runs/photos-1")
+    parts = {(row["path"], row["label"]): PARTS.index(row["split"]) for row in read_csv(path)}
+    own = [(name, _label(source, i)) for i, name in enumerate(source.names)]
+    gone = parts.keys() - set(own)
+    _refuse_missing(folder, sorted(name for name, label in gone if 0 < parts[name, label] < LEFT_OUT))
+    return np.array([parts.get(one, LEFT_OUT) for one in own], np.int8)
+
+
+def _refuse_missing(folder: Path | None, names: list[str]) -> None:
+    """Who is judged on other images cannot be compared."""
+    if names:
+        raise ConvclinicError(
+            f"{count(len(names), 'judging image')} of {folder} cannot be used here: {listed(names)}",
+            fix="give the photos that it was validated and tested on, or leave --split out",
+        )
 
 
 def inspect(
@@ -229,7 +256,7 @@ def _write(folder: Path, dataset: Dataset, checked: Checked, digest: str, kind: 
     def rows() -> Iterator[tuple[object, ...]]:
         columns = (dataset.names, dataset.labels.tolist(), dataset.splits.tolist(), checked.groups.tolist())
         for name, label, part, group in zip(*columns, strict=True):
-            yield name, dataset.classes[label], SPLIT_NAMES[part], group
+            yield name, dataset.classes[label], PARTS[part], group
 
     write_csv(folder / "splits.csv", ("path", "label", "split", "group"), rows())
     write_csv(folder / "quarantine.csv", ("path", "label", "reason"), dataset.quarantine)

@@ -199,7 +199,7 @@ def _same_data(paths: Sequence[Path]) -> tuple[Path, Dataset]:
             if [data.names[i] for i in data.indices(part)] != [other.names[i] for i in other.indices(part)]:
                 raise ConvclinicError(
                     f"{home} and {path} have other {part} images, so nothing could be chosen or tested",
-                    fix="train members of one split: convclinic ensemble RUN --members 5",
+                    fix=f"train with --split {home}, or let it train: convclinic ensemble RUN --members 5",
                 )
     return home, data
 

@@ -59,6 +59,7 @@ def fit(
     weights: str | Path | None = None,
     backbone: str | None = None,
     strategy: str | None = None,
+    split: str | Path | None = None,
     started: float | None = None,
 ) -> Run:
     """Train the best classifier for `data` that the budget allows, and write everything into a run folder.
@@ -70,13 +71,13 @@ def fit(
     clinic: "off", "watch" (findings in the progress line and the report) or "treat" (remedies are tried too).
     weights: a file to start from; backbone: the net they are of where the file does not say, or alone the
     name of a net whose weights the hub has. strategy: how to use them, in place of what is measured to be
-    best; see convclinic.planning.transfer.
-    started: the time.monotonic() from which the budget counts.
+    best; see convclinic.planning.transfer. split: a run folder whose split is taken over, to compare or to
+    join. started: the time.monotonic() from which the budget counts.
 
     Raises ConvclinicError for anything wrong with the input, and Interrupted on Ctrl-C, when all is saved.
     """
     check_mode(clinic)
-    start = _start(weights, backbone, strategy)
+    start = _start(weights, backbone, strategy, split)
     wish = read_wish(Path(data), budget, seed, recipe, settings, device, started, force, start)
     source = open_source(wish.data)
     target = place.new(Path(out) if out is not None else None, wish.data)
@@ -113,9 +114,10 @@ def plan(
     weights: str | Path | None = None,
     backbone: str | None = None,
     strategy: str | None = None,
+    split: str | Path | None = None,
 ) -> tuple[planner.Plan, Path | None]:
     """What `fit` would do and why; writes the recipe to `out` where one is given. Trains nothing."""
-    start = _start(weights, backbone, strategy)
+    start = _start(weights, backbone, strategy, split)
     wish = read_wish(Path(data), budget, seed, recipe, settings, device, None, force, start)
     with tempfile.TemporaryDirectory(prefix="convclinic-") as scratch, _display(quiet) as display:
         planned = make_plan(wish, open_source(wish.data), Path(scratch), display)
@@ -186,8 +188,10 @@ def read_wish(
     )
 
 
-def _start(weights: str | Path | None, backbone: str | None, strategy: str | None) -> dict[str, Any]:
-    """What was said about pretrained weights. Raises ConvclinicError where the words make no sense."""
+def _start(
+    weights: str | Path | None, backbone: str | None, strategy: str | None, split: str | Path | None
+) -> dict[str, Any]:
+    """What a run begins from. Raises ConvclinicError where words about pretrained weights make no sense."""
     if strategy is not None:
         known_strategy(strategy)
         if weights is None and backbone is None:
@@ -195,8 +199,12 @@ def _start(weights: str | Path | None, backbone: str | None, strategy: str | Non
                 "--strategy says how to use pretrained weights, and there are none",
                 fix="give --weights FILE or --backbone NAME",
             )
-    path = None if weights is None else Path(weights)
-    return {"weights": path, "backbone": backbone, "strategy": strategy}
+    return {
+        "weights": None if weights is None else Path(weights),
+        "backbone": backbone,
+        "strategy": strategy,
+        "split": None if split is None else Path(split),
+    }
 
 
 def model_of(recipe: Recipe, data: Dataset, state: loop.State) -> Model:

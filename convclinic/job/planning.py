@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from convclinic.data.dataset import Dataset, assemble
+from convclinic.data.dataset import LEFT_OUT, Dataset, assemble
 from convclinic.data.intake import Survey, survey
 from convclinic.data.sources import Source
+from convclinic.data.words import count
 from convclinic.ground.errors import ConvclinicError
 from convclinic.ground.units import duration
 from convclinic.job import folder as place
@@ -62,6 +63,7 @@ class Wish:
     weights: Path | None = None
     backbone: str | None = None
     strategy: str | None = None
+    split: Path | None = None
 
     @property
     def fixed_steps(self) -> bool:
@@ -99,7 +101,7 @@ def make_plan(wish: Wish, source: Source, folder: Path, display: Display) -> Pla
         display.update(done, total, f"{done} images")
 
     size = (shape.height, shape.width, shape.channels)
-    data = assemble(source, seen, size, folder, seed=wish.seed, progress=progress)
+    data = assemble(source, seen, size, folder, seed=wish.seed, like=wish.split, progress=progress)
     display.update(1, 1, _checked(data))
     _say(data.findings, display)
     display.stage("plan")
@@ -114,11 +116,20 @@ def make_plan(wish: Wish, source: Source, folder: Path, display: Display) -> Pla
         planned = _plan(wish, data, shape, hardware, display, loaded, folder)
     if missed:
         planned = dataclasses.replace(planned, findings=(*planned.findings, *missed))
+    if wish.split is not None:
+        reasons = (_same_split(wish.split, data), *planned.plan.reasons)
+        planned = dataclasses.replace(planned, plan=dataclasses.replace(planned.plan, reasons=reasons))
     recipe = planned.plan.recipe
     display.update(
         1, 1, f"{planner_words(recipe)}, {recipe.run.steps} steps, {planned.plan.epochs:.1f} epochs"
     )
     return planned
+
+
+def _same_split(run: Path, data: Dataset) -> Reason:
+    left_out = int((data.splits == LEFT_OUT).sum())
+    more = f"; {count(left_out, 'image')} that it does not have left out" if left_out else ""
+    return Reason("split", f"that of {run}", f"asked for: both are judged on the same images{more}")
 
 
 def planner_words(recipe: Recipe) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 import numpy as np
 import pytest
 
-from convclinic.data.dataset import assemble, inspect, reopen
+from convclinic.data.dataset import LEFT_OUT, assemble, inspect, reopen
 from convclinic.data.sources import open_source
 from convclinic.data.survey import survey
 from convclinic.ground.errors import ConvclinicError
@@ -184,6 +184,41 @@ def test_given_splits_are_kept(photos, tmp_path):
     assert data.profile.given_split
     for name, part in zip(data.names, data.splits, strict=True):
         assert ("train", "val", "test")[part] == name.split("/")[0]
+
+
+def test_another_run_s_split_is_taken_over_whatever_the_size_and_the_seed(root, photo, tmp_path):
+    first = made(root, tmp_path / "first")
+    photo(500).save(root / "emu/new.png")
+    source = open_source(root)
+    folder, like = tmp_path / "second", tmp_path / "first"
+    second = assemble(source, survey(source), (24, 24, 3), folder, seed=5, like=like)
+    parts = dict(zip(second.names, second.splits.tolist(), strict=True))
+    assert parts.pop("emu/new.png") == LEFT_OUT
+    assert parts == dict(zip(first.names, first.splits.tolist(), strict=True))
+    assert second.profile.n_train == first.profile.n_train
+    assert second.profile.class_counts == first.profile.class_counts
+    assert_same(second, reopen(folder))
+
+
+def test_a_split_that_cannot_be_taken_over_is_refused(root, tmp_path):
+    first, like = made(root, tmp_path / "first"), tmp_path / "first"
+    source = open_source(root)
+
+    def again(folder):
+        source = open_source(root)
+        return assemble(source, survey(source), SHAPE, tmp_path / folder, seed=0, like=like)
+
+    with pytest.raises(ConvclinicError, match=r"has no splits\.csv"):
+        assemble(source, survey(source), SHAPE, tmp_path / "x", seed=0, like=root)
+    trained, tested = (first.names[first.indices(part)[0]] for part in ("train", "test"))
+    (root / trained).unlink()
+    assert tested in again("without a training image").names
+    (root / tested).write_bytes(b"")  # broken by now
+    with pytest.raises(ConvclinicError, match=rf"1 judging image of .* '{tested}'"):
+        again("broken")
+    (root / tested).unlink()
+    with pytest.raises(ConvclinicError, match=rf"1 judging image of .* '{tested}'"):
+        again("gone")
 
 
 def test_the_room_works_without_torch():

@@ -152,6 +152,18 @@ def test_what_cannot_be_joined_is_refused(bars: Path, first: Run, tmp_path: Path
     assert not [name for name in "abcd" if (tmp_path / name).exists()], "nothing is left of a refusal"
 
 
+def test_a_run_of_another_seed_and_size_takes_over_a_split_and_is_joined(
+    bars: Path, first: Run, tmp_path: Path
+) -> None:
+    large = (*SHORT, "data.height=20", "data.width=20")
+    other = fit(bars, out=tmp_path / "other", quiet=True, settings=large, seed=5, split=first.path)
+    said = json.loads((other.path / "recipe.json").read_text())["reasons"][0]
+    assert said["choice"] == "split" and str(first.path) in said["value"]
+    assert reopen(other.path).splits.tolist() == reopen(first.path).splits.tolist()
+    done = ensemble([first.path, other.path], out=tmp_path / "joined", quiet=True)
+    assert len(done.facts["members"]) == 2
+
+
 def test_the_store_with_the_largest_images_is_everyones(two: tuple[Run, Run], tmp_path: Path) -> None:
     small, large = two
     done = ensemble([small.path, large.path], method="mean", out=tmp_path / "out", quiet=True)
