@@ -147,7 +147,7 @@ def _trained(
         if record.step == recipe.total_steps:
             break
         why = _by_clinic(history, data) if planned["prune"] and planned["clinic"] != "off" else ""
-        why = why or (_by_curve(Curve(tuple(shares), tuple(scores)), study) if planned["prune"] else "")
+        why = why or (_by_curve(Curve(tuple(shares), tuple(scores)), study, data) if planned["prune"] else "")
         why = why or (TIME_OVER if time.time() > ends else "")
         if why:
             return End(store.PRUNED, why, max(scores), record.step)
@@ -167,8 +167,8 @@ def _by_clinic(history: History, data: Dataset) -> str:
     return f"clinic: {hopeless[0].summary}" if hopeless else ""
 
 
-def _by_curve(curve: Curve, study: Study) -> str:
+def _by_curve(curve: Curve, study: Study, data: Dataset) -> str:
     """Why the curve says that this training will not be the best, empty where it does not."""
     finished = [one.curve for one in store.tried(study) if one.state == store.COMPLETE and one.curve]
-    place = pruning.standing(curve, finished)
+    place = pruning.standing(curve, finished, data.profile.n_validation)
     return f"curve: {place.words()}" if place is not None and place.behind else ""

@@ -44,6 +44,7 @@ STATES = {
 }
 PER_MILLE = 1000  # shares of training are whole numbers in the storage
 FEWEST = 6  # finished trials from which an importance is told
+CANDIDATES = 4  # of which TPE takes the best: with its own 24 it keeps to the first good choices for ever
 LOCK_SECONDS = 60  # that a process waits for another one to write into an SQLite file
 
 
@@ -138,7 +139,9 @@ def begin(study: Study, planned: dict[str, Any], first: Sequence[Values]) -> Non
 def with_sampler(study: Study, kind: Sampler, seed: int, slot: int) -> Study:
     """The study with a sampler whose draws follow from seed and slot, whoever asks."""
     own = rng.derive(seed, "search", slot) % 2**32
-    sampler: BaseSampler = TPESampler(seed=own) if kind == "tpe" else RandomSampler(seed=own)
+    sampler: BaseSampler = RandomSampler(seed=own)
+    if kind == "tpe":
+        sampler = TPESampler(seed=own, n_ei_candidates=CANDIDATES)
     study.sampler = sampler
     return study
 

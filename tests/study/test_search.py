@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from convclinic.ground.errors import ConvclinicError
@@ -136,6 +138,38 @@ def test_draws_follow_from_seed_and_slot(tmp_path: Path) -> None:
     first = drawn("1", 0)
     assert drawn("2", 0) == first != drawn("3", 1)
     assert len({str(values) for values in first}) == 14
+
+
+def test_no_choice_is_given_up_for_ever() -> None:
+    """Where the best of many candidates is taken, a search keeps to what its first trials spoke for."""
+    space = spaces.parse(
+        {
+            "optimise.lr": {"log": [0.01, 1.0]},
+            "optimise.momentum": {"range": [0.0, 0.99]},
+            "optimise.weight_decay": {"log": [1e-5, 1e-1]},
+            "augment": ["none", "flip", "shift", "flip,shift"],
+            "mix": ["none", "mixup", "cutmix"],
+            "run.batch_size": [32, 64, 128, 256],
+        },
+        Recipe(),
+    )
+    worth = {"none": 0.4, "flip": 0.8, "shift": 0.6, "flip,shift": 0.55, "mixup": 0.05, "cutmix": 0.1}
+
+    def late(seed: int) -> int:
+        """Pairs of choices that the later half of a search tries."""
+        study, found = optuna.create_study(direction="maximize"), set[tuple[object, ...]]()
+        for slot in range(60):
+            trial = store.with_sampler(study, "tpe", seed, slot).ask()
+            values = store.suggested(trial, space)
+            lr, momentum = float(values["optimise.lr"]), float(values["optimise.momentum"])
+            far = abs(momentum - 0.7) + abs(math.log10(lr) + 1)
+            study.tell(trial, worth[str(values["augment"])] + worth[str(values["mix"])] - 0.5 * far)
+            if slot >= 30:
+                found.add((values["augment"], values["mix"]))
+        return len(found)
+
+    tried = [late(seed) for seed in range(8)]
+    assert min(tried) > 1 and sum(tried) > 36, tried  # of 24 candidates: 1 in two of the searches, 26 in all
 
 
 def test_importance_finds_what_the_scores_depend_on(tmp_path: Path) -> None:
