@@ -54,7 +54,7 @@ def check(source: Source, intake: Intake, seed: int, fixed: NDArray[np.int8] | N
     reasons = set_aside(source, intake, twins)
     usable = np.ones(len(source), np.bool_)
     usable[list(reasons)] = False
-    _refuse_small(source, usable)
+    _refuse_small(source, usable, fixed)
     groups = join_groups(twins, source.groups)
     if fixed is None:
         parts = split(np.where(usable, source.labels, -1), groups, source.splits, seed)
@@ -73,10 +73,10 @@ def check(source: Source, intake: Intake, seed: int, fixed: NDArray[np.int8] | N
     )
 
 
-def _refuse_small(source: Source, usable: NDArray[np.bool_]) -> None:
+def _refuse_small(source: Source, usable: NDArray[np.bool_], fixed: NDArray[np.int8] | None) -> None:
     counts = np.bincount(source.labels[usable], minlength=len(source.classes))
-    free = usable & (source.splits <= 0)
-    trained = np.bincount(source.labels[free], minlength=len(source.classes))
+    training = usable & ((source.splits if fixed is None else fixed) <= 0)
+    trained = np.bincount(source.labels[training], minlength=len(source.classes))
     for k, name in enumerate(source.classes):
         if counts[k] < FEWEST:
             raise ConvclinicError(
@@ -85,7 +85,10 @@ def _refuse_small(source: Source, usable: NDArray[np.bool_]) -> None:
             )
         if not trained[k]:
             raise ConvclinicError(
-                f"class '{name}' has no training image", fix="move some of its images to the train part"
+                f"class '{name}' has no training image",
+                fix="move some of its images to the train part"
+                if fixed is None
+                else "leave --split out: that run trained on none either",
             )
 
 

@@ -106,10 +106,13 @@ def assemble(
 
 def _parts_of(folder: Path, source: Source) -> NDArray[np.int8]:
     """(n,) The part that each image has in the split of the run in `folder`; left out where it has none."""
-    path = folder / "splits.csv"
+    path, fix = folder / "splits.csv", "name a run folder, such as runs/photos-1"
     if not path.is_file():
-        raise ConvclinicError(f"{folder} has no splits.csv", fix="name a run folder, such as runs/photos-1")
-    parts = {(row["path"], row["label"]): PARTS.index(row["split"]) for row in read_csv(path)}
+        raise ConvclinicError(f"{folder} has no splits.csv", fix=fix)
+    try:
+        parts = {(row["path"], row["label"]): PARTS.index(row["split"]) for row in read_csv(path)}
+    except (KeyError, ValueError) as error:
+        raise ConvclinicError(f"{path} is not one that convclinic wrote", fix=fix) from error
     own = [(name, _label(source, i)) for i, name in enumerate(source.names)]
     gone = parts.keys() - set(own)
     _refuse_missing(folder, sorted(name for name, label in gone if 0 < parts[name, label] < LEFT_OUT))

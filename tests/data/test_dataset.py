@@ -210,6 +210,9 @@ def test_a_split_that_cannot_be_taken_over_is_refused(root, tmp_path):
 
     with pytest.raises(ConvclinicError, match=r"has no splits\.csv"):
         assemble(source, survey(source), SHAPE, tmp_path / "x", seed=0, like=root)
+    (root / "splits.csv").write_text("path,label,split\ncat/0.png,cat,val\n")
+    with pytest.raises(ConvclinicError, match=r"splits\.csv is not one that"):
+        assemble(source, survey(source), SHAPE, tmp_path / "x", seed=0, like=root)
     trained, tested = (first.names[first.indices(part)[0]] for part in ("train", "test"))
     (root / trained).unlink()
     assert tested in again("without a training image").names
@@ -219,6 +222,18 @@ def test_a_split_that_cannot_be_taken_over_is_refused(root, tmp_path):
     (root / tested).unlink()
     with pytest.raises(ConvclinicError, match=rf"1 judging image of .* '{tested}'"):
         again("gone")
+
+
+def test_a_class_that_the_other_run_did_not_have_is_refused(photos, photo, tmp_path):
+    root = photos({"cat": 30, "dog": 30})
+    made(root, tmp_path / "first")
+    (root / "emu").mkdir()
+    for i in range(12):
+        photo(500 + i).save(root / f"emu/{i}.png")
+    source = open_source(root)
+    with pytest.raises(ConvclinicError, match="class 'emu' has no training image") as refused:
+        assemble(source, survey(source), SHAPE, tmp_path / "x", seed=0, like=tmp_path / "first")
+    assert "--split" in (refused.value.fix or "")
 
 
 def test_the_room_works_without_torch():
