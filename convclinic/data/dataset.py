@@ -80,11 +80,15 @@ def assemble(
     """
     fixed = None if like is None else _parts_of(like, source)
     intake = take_in(source, shape, _cache(folder), survey=survey, progress=progress)
-    checked = check(source, intake, seed, fixed)
-    if fixed is not None:
-        judging = np.flatnonzero((fixed > 0) & (fixed < LEFT_OUT))
-        _refuse_missing(like, [source.names[i] for i in np.setdiff1d(judging, checked.used).tolist()])
     store = _reading(intake)
+    try:
+        checked = check(source, intake, seed, fixed)
+        if fixed is not None:
+            judging = np.flatnonzero((fixed > 0) & (fixed < LEFT_OUT))
+            _refuse_missing(like, [source.names[i] for i in np.setdiff1d(judging, checked.used).tolist()])
+    except ConvclinicError:
+        store.close()
+        raise
     train = checked.used[checked.parts == 0]
     mean, std = moments(list(store.gather(_spaced(train, _MEASURED))))
     dataset = Dataset(
