@@ -33,10 +33,11 @@ What each trick brought when nothing else was changed: the same recipe trained w
 equally many steps, paired by seed, each net judged once on the test images with its last weights
 (`convclinic evidence`, see [Using it](using.md)). Gains are percentage points of test accuracy with
 Student's 95 % interval over the seeds; "helps" and "hurts" mean that the interval leaves out zero. Of so
-many questions, one in twenty without any effect will look as if it had one. **The trainings are short**:
-what works against overfitting has little to work on in a few epochs, and usually costs something; a long
-run can turn such a row round. This page is made by `python docs/make_evidence.py` from the data in
-[docs/evidence](evidence).
+many questions, one in twenty without any effect will look as if it had one. Step times are those with the
+trick over those without, a few steps of each in turn, with the interval over the rounds. **The trainings
+are short**: what works against overfitting has little to work on in a few epochs, and usually costs
+something; a long run can turn such a row round. This page is made by `python docs/make_evidence.py` from
+the data in [docs/evidence](evidence).
 """
 
 
@@ -137,10 +138,14 @@ def _table(rows: list[dict[str, Any]], times: bool) -> Iterator[str]:
     yield "|" + "---|" * len(heads)
     for row in rows:
         cells = [f"`{row['trick']}`", row["beside"], f"{row['accuracy']['mean']:.1%}", _gain(row)]
-        cells += [f"x {row['step_time']['mean']:.2f}"] if times else []
+        cells += [_time(row["step_time"])] if times else []
         verdict = row["verdict"] if row["verdict"] == NONE_SEEN else f"**{row['verdict']}**"
         yield "| " + " | ".join([*cells, verdict]) + " |"
     yield ""
+
+
+def _time(ratio: dict[str, Any] | None) -> str:
+    return "-" if ratio is None else f"x {ratio['mean']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
 
 
 def take(path: Path, name: str) -> None:

@@ -27,9 +27,11 @@ from convclinic.recipe import Recipe
 from convclinic.slots import read_slot
 from convclinic.study import activations, balance, comparing, engine
 from convclinic.study import evidence as evidences
-from convclinic.study.comparing import Contender, Kept, Outcome
+from convclinic.study.comparing import Contender, Kept, Mean, Outcome
+from convclinic.study.step_times import ROUNDS, step_times
 
 EVIDENCE = "evidence.json"
+TIMED = 0.1  # of the budget for evidence times steps
 UNFIT = (
     "the base recipe reaches {:.1%} and a linear classifier {:.1%}: what helps here mends an unfit recipe, "
     "and says little of the trick; give --set optimise.lr, more steps or another --net"
@@ -90,6 +92,7 @@ class _Question(NamedTuple):
     contenders: Callable[[Recipe, Sequence[str]], list[Contender]]
     divided: Callable[[Dataset, Path], Callable[[int], Dataset]]
     words: Callable[[Outcome], str]
+    aside: float = 0.0  # share of the budget that is for something else than trainings
 
 
 def _undivided(data: Dataset, folder: Path) -> Callable[[int], Dataset]:
@@ -188,9 +191,9 @@ def evidence(
     request = Request(
         data, net, seeds, budget, tricks, out, settings, device, quiet, workers=workers, cluster=cluster
     )
-    question = _Question("evidence", None, base, evidences.contenders, _undivided, words)
+    question = _Question("evidence", None, base, evidences.contenders, _undivided, words, TIMED)
     studied = _study(request, question)
-    rows = evidences.summary(studied.outcomes, studied.recipe, tricks)
+    rows = evidences.summary(studied.outcomes, studied.recipe, tricks, _step_times(studied, request))
     facts = {
         "data": Path(data).name,
         "training_images": sum(studied.counts.values()),
@@ -207,6 +210,28 @@ def evidence(
     }
     write_json(studied.folder / EVIDENCE, facts)
     return Evidence(rows, facts, studied.folder)
+
+
+def _step_times(studied: Studied, request: Request) -> dict[str, Mean | None]:
+    """Of each trick whose nets were trained, in the share of the budget that was kept for it."""
+    labels = {one.label for one in studied.outcomes}
+    known = {
+        one.recipe.hash() for one in evidences.contenders(studied.recipe, request.only) if one.label in labels
+    }
+    pairs = [
+        (trick, one, other)
+        for trick, one, other in evidences.pairs(studied.recipe, request.only)
+        if {one.hash(), other.hash()} <= known
+    ]
+    seconds = TIMED * units.seconds(request.budget or "1h") / (2 * (ROUNDS + 2) * max(1, len(pairs)))
+    found: dict[str, Mean | None] = {}
+    where = hardware.choose_device(request.device)
+    with place.locked(studied.folder), Silent() if request.quiet else Lines() as display:
+        display.stage("time the steps")
+        for trick, mean in step_times(pairs, where, studied.folder, seconds):
+            found[trick] = mean
+            display.update(len(found), len(pairs), f"{trick}: {evidences.timed(mean)}")
+    return found
 
 
 def _plain(studied: Studied) -> dict[str, float]:
@@ -316,7 +341,7 @@ def _begin(
             source, folder, device, each, net=request.net, settings=request.settings, display=display
         )
         recipe, data = question.base(request, facts), facts.data
-    left = seconds - (time.monotonic() - started)
+    left = seconds * (1 - question.aside) - (time.monotonic() - started)
     return _kept(request, question, recipe, data, device, left), data
 
 

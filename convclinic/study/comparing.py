@@ -33,12 +33,11 @@ from convclinic.recipe import Recipe
 from convclinic.study import engine
 from convclinic.study.engine import Plain, Task
 
-FORMAT = 3
+FORMAT = 4
 FILE, NETS = "study.json", "nets"
 FEWEST_STEPS = 50
 MEASURE_SECONDS = 2.0  # a contender, at most
 MARGIN = 0.05  # of the budget is left for what cannot be foreseen
-WINDOWS = 10  # of a training's steps, each timed: a machine that pauses spoils one of them
 EVALUATIONS = 20  # of a net whose schedule reacts to them
 CHUNK = 1000  # images read at once
 
@@ -83,7 +82,7 @@ class Score:
 @dataclass(frozen=True)
 class Outcome:
     """One trained net: what it scores in the views of its recipe, the loss of its last steps on training
-    batches, seconds in all, and the median seconds of a step."""
+    batches, and seconds in all."""
 
     label: str
     seed: int
@@ -91,7 +90,6 @@ class Outcome:
     test: Score
     training_loss: float
     seconds: float
-    step_seconds: float
 
 
 @dataclass(frozen=True)
@@ -275,12 +273,7 @@ def train(one: Contender, data: Dataset, device: torch.device, seed: int, steps:
     run = dataclasses.replace(one.recipe.run, steps=steps, evaluate_every=every, patience=0)
     recipe = dataclasses.replace(one.recipe, seed=seed, run=run)
     state = loop.start(recipe, data, device)
-    losses, window, times = list[float](), max(1, steps // WINDOWS), [time.perf_counter()]
-    for record in loop.fit(recipe, data, state):
-        losses.append(record.loss)
-        if record.step % window == 0:
-            times.append(time.perf_counter())
-    step_seconds = statistics.median(np.diff(times)) / window
+    losses = [record.loss for record in loop.fit(recipe, data, state)]
 
     def score(split: Split) -> Score:
         positions = data.indices(split)
@@ -296,7 +289,7 @@ def train(one: Contender, data: Dataset, device: torch.device, seed: int, steps:
 
     last = statistics.fmean(losses[-max(1, steps // 20) :])
     scores = score("validation"), score("test")
-    return Outcome(one.label, seed, *scores, last, time.perf_counter() - begin, step_seconds)
+    return Outcome(one.label, seed, *scores, last, time.perf_counter() - begin)
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:

@@ -13,18 +13,20 @@ intervals count the chance of training, not which images the test part happens t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from convclinic.ground.discovery import adapters
 from convclinic.ground.errors import ConvclinicError, nearest
+from convclinic.models.fast import Fast
 from convclinic.recipe import Recipe, changed
 from convclinic.slots import SLOTS, Input, Run
 from convclinic.study.comparing import Contender, Mean, Outcome, columns, mean_of
 from convclinic.tricks.activate.relu import ReLU
 from convclinic.tricks.augment.flip import Flip
 from convclinic.tricks.augment.shift import Shift
+from convclinic.tricks.optimise.muon import Muon
 
 HELPS, NONE_SEEN, HURTS, UNTOLD = "helps", "no effect seen", "hurts", "one seed tells nothing"
 BASE = "base"
@@ -80,8 +82,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Row:
-    """The answer: test accuracy with and without, its gain (all in [0, 1]) and the time of a step with the
-    trick over that without, over the seeds that both have."""
+    """The answer: test accuracy with and without, and its gain (all in [0, 1]), over the seeds that both
+    have; and the time of a step with the trick over that without, None where it was not measured."""
 
     trick: str
     beside: str
@@ -89,7 +91,7 @@ class Row:
     accuracy: Mean
     without: Mean
     gain: Mean
-    step_time: Mean
+    step_time: Mean | None
 
     @property
     def verdict(self) -> str:
@@ -194,6 +196,20 @@ def _swa(name: str, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], s
     return (f"average={name}", f"average.after={recipe.run.steps * 3 // 4}"), (), "the last weights"
 
 
+def _optimiser(name: str, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """With its own LR. Muon's for the head and for biases suit the net `fast`, whose logits are divided by
+    its last width; elsewhere these learn as fast as beside it."""
+    settings = [f"optimise={name}"]
+    if name == "muon":
+        net, usual = recipe.net, Muon()
+        head, bias = recipe.optimise.lr, recipe.optimise.lr
+        if isinstance(net, Fast):
+            share = net.widths[-1] / Fast().widths[-1]
+            head, bias = usual.head_lr * share, usual.bias_lr * share
+        settings += [f"optimise.head_lr={head}", f"optimise.bias_lr={bias}"]
+    return tuple(settings), (), "SGD with momentum"
+
+
 def _large_batches(name: str, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     large = f"run.batch_size={4 * recipe.run.batch_size}"
     scaled = (large, f"schedule=one_cycle,{name}", f"schedule.{name}.reference={recipe.run.batch_size}")
@@ -208,7 +224,7 @@ ASKED: dict[str, _Asked] = {
     "normalise": _instead("normalise", "none", "no norm"),
     "activate": _instead("activate", "relu"),
     "regularise": _added("regularise"),
-    "optimise": lambda name, recipe: ((f"optimise={name}",), (), "SGD with momentum"),
+    "optimise": _optimiser,
     "schedule": _instead("schedule", "constant", "a constant LR"),
     "average": _added("average"),
     "combine": _added("combine"),
@@ -229,7 +245,20 @@ SPECIAL: dict[str, _Asked] = {
 }  # fmt: skip
 
 
-def summary(outcomes: Sequence[Outcome], recipe: Recipe, only: Sequence[str] = ()) -> list[Row]:
+def pairs(recipe: Recipe, only: Sequence[str] = ()) -> list[tuple[str, Recipe, Recipe]]:
+    """The name of each trick, the recipe with it and that without."""
+    return [
+        (one.trick, changed(recipe, one.added), changed(recipe, one.without))
+        for one in questions(recipe, only)
+    ]
+
+
+def summary(
+    outcomes: Sequence[Outcome],
+    recipe: Recipe,
+    only: Sequence[str] = (),
+    step_times: Mapping[str, Mean | None] | None = None,
+) -> list[Row]:
     """A row for each trick of which nets with and without it were trained with one seed at least."""
     labels = {one.recipe.hash(): one.label for one in contenders(recipe, only)}
     nets = {(outcome.label, outcome.seed): outcome for outcome in outcomes}
@@ -243,11 +272,11 @@ def summary(outcomes: Sequence[Outcome], recipe: Recipe, only: Sequence[str] = (
             if all((name, seed) in nets for name in names)
         ]
         if pairs:
-            rows.append(_row(question, pairs))
+            rows.append(_row(question, pairs, (step_times or {}).get(question.trick)))
     return rows
 
 
-def _row(question: Question, pairs: Sequence[tuple[Outcome, Outcome]]) -> Row:
+def _row(question: Question, pairs: Sequence[tuple[Outcome, Outcome]], step_time: Mean | None) -> Row:
     added, without = ([pair[place].test.accuracy for pair in pairs] for place in (0, 1))
     return Row(
         question.trick,
@@ -256,8 +285,19 @@ def _row(question: Question, pairs: Sequence[tuple[Outcome, Outcome]]) -> Row:
         mean_of(added),
         mean_of(without),
         mean_of([a - b for a, b in zip(added, without, strict=True)]),
-        mean_of([one.step_seconds / other.step_seconds for one, other in pairs]),
+        step_time,
     )
+
+
+def timed(ratio: Mean | None) -> str:
+    """In words.
+
+    >>> timed(Mean(5, 1.1, 0.02, 1.08, 1.12)), timed(None)
+    ('x 1.10 (1.08 to 1.12)', '-')
+    """
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return "-"
+    return f"x {ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 def _not(question: Question) -> str:
@@ -269,7 +309,7 @@ def table(rows: Sequence[Row]) -> str:
     head = ("trick", "beside", "n", "accuracy", "gain, points", "95 % interval", "step time", "verdict")
     lines: list[tuple[str, ...]] = [head]
     for row in rows:
-        gain, time = row.gain, row.step_time
+        gain = row.gain
         interval = "-" if gain.low is None else f"{100 * gain.low:+.2f} to {100 * (gain.high or 0):+.2f}"
         lines.append(
             (
@@ -279,7 +319,7 @@ def table(rows: Sequence[Row]) -> str:
                 f"{row.accuracy.mean:.1%}",
                 f"{100 * gain.mean:+.2f}",
                 interval,
-                f"x {time.mean:.2f}",
+                timed(row.step_time),
                 row.verdict,
             )
         )

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import convclinic as cc
 from convclinic.cli import build
 from convclinic.job.studying import EVIDENCE
+from convclinic.study.step_times import ROUNDS
 
 SMALL = ("net.widths=[8,8,8]", "run.batch_size=16", "run.steps=30", "optimise.lr=0.05")
 TRICKS = ("cutout", "momentum", "initialise.zero", "flip_views")
@@ -27,6 +28,7 @@ def test_each_trick_has_a_row_with_its_interval(found: cc.Evidence) -> None:
         "augment.cutout", "optimise.momentum", "initialise.zero", "combine.flip_views",
     }  # fmt: skip
     assert all(row.gain.n == 2 and row.gain.low is not None for row in found.rows)
+    assert all(row.step_time is not None and row.step_time.n == ROUNDS for row in found.rows)
     assert found.facts["steps"] == 30 and found.facts["failed"] == {}
     nothing = next(row for row in found.rows if row.trick == "initialise.zero")
     assert nothing.accuracy.mean < 0.7, "units that start equal stay equal"

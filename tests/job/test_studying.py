@@ -38,7 +38,7 @@ def studied(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def nets(folder: Path) -> dict[str, dict]:
     found = sorted((folder / comparing.NETS).glob("*/result.json"))
-    times = {"seconds": 0, "step_seconds": 0}
+    times = {"seconds": 0}
     return {path.parent.name: json.loads(path.read_text())["result"] | times for path in found}
 
 

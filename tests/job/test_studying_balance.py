@@ -18,7 +18,7 @@ from convclinic.study.balance import NONE
 
 SMALL = ("net.widths=[8, 8, 8]", "run.batch_size=16", "data.height=16", "data.width=16")
 ONLY = ("up_sampling", "logit_adjustment")
-TIMES = {"seconds": 0, "step_seconds": 0}
+TIMES = {"seconds": 0}
 
 
 @pytest.fixture(scope="module")

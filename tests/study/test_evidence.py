@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from convclinic.checks.facts import is_on
 from convclinic.ground.discovery import adapters
 from convclinic.ground.errors import ConvclinicError
 from convclinic.models.compact import Compact
+from convclinic.recipe import Recipe, changed
 from convclinic.slots import SLOTS, Input
-from convclinic.study import evidence
-from convclinic.study.comparing import Outcome, Score
+from convclinic.study import evidence, step_times
+from convclinic.study.comparing import Mean, Outcome, Score
 from convclinic.study.evidence import BASE, HELPS, HURTS, LEFT_OUT, NONE_SEEN, SLOTS_ASKED, UNTOLD
 
 BASIS = evidence.base_recipe(Input(32, 32, 3), Compact(), "float32")
@@ -60,9 +64,9 @@ def test_averages_reach_over_the_end_of_the_training_there_is() -> None:
     assert longer.override(swa.added).average.after == 3000
 
 
-def net(label: str, seed: int, right: int, step: float = 0.01) -> Outcome:
+def net(label: str, seed: int, right: int) -> Outcome:
     score = Score((right,), (100,))
-    return Outcome(label, seed, score, score, 0.1, 1.0, step)
+    return Outcome(label, seed, score, score, 0.1, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +75,42 @@ def net(label: str, seed: int, right: int, step: float = 0.01) -> Outcome:
 )
 def test_the_verdict_is_that_of_the_paired_interval(gains: tuple[int, ...], verdict: str) -> None:
     outcomes = [net(BASE, seed, 60 + 10 * seed) for seed in range(len(gains))]
-    outcomes += [net("mix.mixup", s, 60 + 10 * s + gain, 0.02) for s, gain in enumerate(gains)]
-    [row] = evidence.summary(outcomes, BASIS, ["mixup"])
+    outcomes += [net("mix.mixup", s, 60 + 10 * s + gain) for s, gain in enumerate(gains)]
+    [row] = evidence.summary(outcomes, BASIS, ["mixup"], {"mix.mixup": Mean(5, 2.0, 0.1, 1.9, 2.1)})
     assert row.verdict == verdict and row.gain.n == len(gains)
     assert row.gain.mean == pytest.approx(sum(gains) / len(gains) / 100)
-    assert row.step_time.mean == pytest.approx(2.0)
-    assert verdict in evidence.table([row])
+    assert verdict in evidence.table([row]) and "x 2.00 (1.90 to 2.10)" in evidence.table([row])
+
+
+@pytest.mark.parametrize(("chosen", "head"), [("fast", 1340 / 4), ("compact", 0.3)])
+def test_muon_has_the_lrs_that_suit_the_net(chosen: str, head: float) -> None:
+    recipe = BASIS.override([f"net={chosen}", "net.widths=[16,32,64]", "optimise.lr=0.3"])
+    [muon] = evidence.questions(recipe, ["muon"])
+    asked = changed(recipe, muon.added).optimise
+    assert (asked.head_lr, asked.lr) == (head, 0.24)
+
+
+def test_steps_are_timed_in_turn_so_that_a_machine_that_slows_down_slows_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, order = [0.0], list[str]()
+
+    def fit(recipe: Recipe, data: object, state: object) -> Iterator[int]:
+        name = "mixup" if recipe.mix else "plain"
+        for step in range(recipe.run.steps):
+            clock[0] += (1 + 0.001 * len(order)) * (0.03 if name == "mixup" else 0.01)
+            order.append(name)
+            assert step + 1 < recipe.run.steps, "the last step is validated"
+            yield step
+
+    monkeypatch.setattr(step_times.loop, "start", lambda *args: None)
+    monkeypatch.setattr(step_times.loop, "fit", fit)
+    monkeypatch.setattr(step_times.time, "perf_counter", lambda: clock[0])
+    with_it = BASIS.override(["mix=mixup"])
+    found = step_times.ratios(with_it, BASIS, None, torch.device("cpu"), 0.2)  # pyright: ignore[reportArgumentType]
+    assert found == pytest.approx([3.0] * step_times.ROUNDS, rel=0.02)
+    steps = int(0.2 / 0.03)
+    assert order[2 * step_times.WARM :][: 2 * steps] == ["mixup"] * steps + ["plain"] * steps
 
 
 def test_seeds_that_one_of_the_two_lacks_are_left_aside() -> None:
