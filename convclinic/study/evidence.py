@@ -210,6 +210,12 @@ def _optimiser(name: str, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, .
     return tuple(settings), (), "SGD with momentum"
 
 
+def _whitening(name: str, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """In the net that has a place for it; of the base recipe's widths where that is it."""
+    net = () if isinstance(recipe.net, Fast) else ("net=fast",)
+    return (*net, f"initialise={name}"), (*net, "initialise=none"), "PyTorch's own, in the net fast"
+
+
 def _large_batches(name: str, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     large = f"run.batch_size={4 * recipe.run.batch_size}"
     scaled = (large, f"schedule=one_cycle,{name}", f"schedule.{name}.reference={recipe.run.batch_size}")
@@ -231,9 +237,7 @@ ASKED: dict[str, _Asked] = {
 }
 SPECIAL: dict[str, _Asked] = {
     "augment.alternating_flip": lambda name, recipe: ((f"augment={name},shift",), (), "flips at random"),
-    "initialise.patch_whitening": lambda name, recipe: (
-        ("net=fast", f"initialise={name}"), ("net=fast", "initialise=none"), "PyTorch's own, in the net fast"
-    ),
+    "initialise.patch_whitening": _whitening,
     "activate.relu": _instead("activate", "tanh"),
     "regularise.l1": _penalty,
     "regularise.l2": _penalty,

@@ -11,6 +11,7 @@ from convclinic.checks.facts import is_on
 from convclinic.ground.discovery import adapters
 from convclinic.ground.errors import ConvclinicError
 from convclinic.models.compact import Compact
+from convclinic.models.fast import Fast
 from convclinic.recipe import Recipe, changed
 from convclinic.slots import SLOTS, Input
 from convclinic.study import evidence, step_times
@@ -88,6 +89,15 @@ def test_muon_has_the_lrs_that_suit_the_net(chosen: str, head: float) -> None:
     [muon] = evidence.questions(recipe, ["muon"])
     asked = changed(recipe, muon.added).optimise
     assert (asked.head_lr, asked.lr) == (head, 0.24)
+
+
+@pytest.mark.parametrize(("chosen", "widths"), [("fast", (16, 32, 64)), ("compact", Fast().widths)])
+def test_whitening_is_asked_about_in_the_net_that_has_a_place_for_it(
+    chosen: str, widths: tuple[int, ...]
+) -> None:
+    recipe = BASIS.override([f"net={chosen}", "net.widths=[16,32,64]"])
+    [question] = evidence.questions(recipe, ["patch_whitening"])
+    assert changed(recipe, question.added).net == changed(recipe, question.without).net == Fast(widths)
 
 
 def test_steps_are_timed_in_turn_so_that_a_machine_that_slows_down_slows_both(
