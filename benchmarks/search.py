@@ -1,6 +1,6 @@
 """What a search finds in equal wall time: ours, Optuna's defaults, Ray Tune's ASHA, on one space.
 
-    python benchmarks/search.py DATA --out DIR [--seconds 100] [--seeds 5] [--ray PYTHON]
+    python benchmarks/search.py DATA --out DIR [--seconds 100] [--seeds 5] [--tools TOOL…] [--ray PYTHON]
 
 All train by the same function: the same small net, data, epochs and validations a trial, one trial at a time
 with one thread. Ours is the product's own trial (SQLite storage, the planned recipe first, some given up by
@@ -223,9 +223,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=100.0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--ray", default="", help="an interpreter with ray[tune] and convclinic")
+    parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
     parser.add_argument("--one", nargs=2, metavar=("TOOL", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    tools = [tool for tool in TOOLS if tool != "asha" or options.ray]
+    tools = [tool for tool in TOOLS if tool in options.tools and (tool != "asha" or options.ray)]
     if options.one:
         tool, seed = options.one[0], int(options.one[1])
         one(tool, options.out, options.out / f"{tool.replace(' ', '-')}-{seed}", seed, options.seconds)
