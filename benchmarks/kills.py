@@ -1,6 +1,6 @@
 """Cross-validation killed at random moments: is a finished fold ever trained again, or lost?
 
-    python benchmarks/kills.py [--kills 20] [--folds 12] [--workers 2]
+    python benchmarks/kills.py [--kills 20] [--folds 40] [--steps 200] [--workers 2]
 
 Trains small nets on scikit-learn's digits by `convclinic crossval` in a process of its own, kills that
 (SIGKILL) a random time after it began to train, and starts the same command again, so many times; then lets
@@ -40,10 +40,10 @@ def results(folder: Path) -> dict[str, tuple[int, Any]]:
     return found
 
 
-def training(folder: Path) -> set[str]:
-    """Folds that have begun and are not finished."""
-    begun = {path.parent.name for path in folder.glob("fold-*/history.jsonl")}
-    return begun - set(results(folder))
+def training(folder: Path, since: float) -> bool:
+    """Whether a fold's history has been written to since a time.time(): one that was begun before does not
+    count until it goes on."""
+    return any(path.stat().st_mtime > since for path in folder.glob("fold-*/history.jsonl"))
 
 
 def main() -> None:
@@ -51,8 +51,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--folds", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--folds", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     drawn = random.Random(0)
@@ -69,8 +69,8 @@ def main() -> None:
         out, before, useful = Path(scratch) / "killed", results(Path(scratch) / "killed"), 0
         for number in range(options.kills):
             process = subprocess.Popen(command(out), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-            until = time.monotonic() + PATIENCE
-            while not training(out) and process.poll() is None and time.monotonic() < until:
+            begun = time.time()
+            while not training(out, begun) and process.poll() is None and time.time() < begun + PATIENCE:
                 time.sleep(0.05)
             time.sleep(drawn.uniform(0.0, 6.0))
             useful += process.poll() is None
