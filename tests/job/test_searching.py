@@ -134,15 +134,17 @@ def test_a_trial_whose_curve_is_behind_is_given_up(
 ) -> None:
     real = search_trial.pruning.standing
 
-    def standing(curve: Curve, finished: list[Curve]) -> Standing | None:
-        assert real(curve, finished) is None  # too few are finished
-        return Standing(curve.shares[-1], 0.4, 0.5, 1) if finished and len(curve.scores) == 2 else None
+    def standing(curve: Curve, finished: list[Curve], images: int) -> Standing | None:
+        assert real(curve, finished, images) is None  # too few are finished
+        assert images == 12
+        behind = Standing(curve.shares[-1], 0.4, 0.5, 1, 0.04)
+        return behind if finished and len(curve.scores) == 2 else None
 
     monkeypatch.setattr(search_trial.pruning, "standing", standing)
     found = search(bars, trials=2, top=0, out=tmp_path / "out", **OPTIONS)
     good, bad = found.trials
     assert (good.state, bad.state) == (store.COMPLETE, store.PRUNED)
-    assert bad.why.startswith("curve: after ") and "the median of 1 finished ones 50.0%" in bad.why
+    assert bad.why.startswith("curve: after ") and "the median of 1 finished ones 50.0% ± 4.0%" in bad.why
     assert good.curve is not None and bad.curve is not None and len(good.curve.shares) > 2
     assert bad.curve.shares == good.curve.shares[:2]
     assert "1 trained to their end, 1 given up for their curve" in found.table()

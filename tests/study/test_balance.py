@@ -21,7 +21,7 @@ CLASSES = ("large", "small")
 
 def outcome(label: str, seed: int, small: int, test: int = 5) -> Outcome:
     """Of a net that knows the large class and `small` of the ten small images of validation."""
-    return Outcome(label, seed, Score((10, small), (10, 10)), Score((10, test), (10, 10)), 0.1, 1.0, 0.01)
+    return Outcome(label, seed, Score((10, small), (10, 10)), Score((10, test), (10, 10)), 0.1, 1.0)
 
 
 def test_every_policy_is_compared_with_none_and_none_has_two() -> None:
@@ -104,7 +104,7 @@ def test_the_rarest_classes_come_first_and_the_rest_is_counted() -> None:
     names = [f"c{k:02d}" for k in range(25)]
     counts = {name: 100 - k for k, name in enumerate(names)}
     score = Score((1,) * 25, (2,) * 25)
-    outcomes = [Outcome(NONE, 0, score, score, 0.1, 1.0, 0.01)]
+    outcomes = [Outcome(NONE, 0, score, score, 0.1, 1.0)]
     rows = summary(outcomes, names)
     text = table(rows, verdict(outcomes, rows), counts)
     shown = [line.split()[0] for line in text.splitlines() if line.startswith("c")]
