@@ -1,6 +1,6 @@
 """Cross-validation killed at random moments: is a finished fold ever trained again, or lost?
 
-    python benchmarks/kills.py [--kills 20] [--folds 40] [--steps 200] [--workers 2]
+    python benchmarks/kills.py [--kills 20] [--folds 40] [--steps 100] [--workers 2]
 
 Trains small nets on scikit-learn's digits by `convclinic crossval` in a process of its own, kills that
 (SIGKILL) a random time after it began to train, and starts the same command again, so many times; then lets
@@ -52,7 +52,7 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--folds", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     drawn = random.Random(0)
