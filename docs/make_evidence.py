@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from convclinic.cli.tricks import SECTIONS
+from convclinic.study.comparing import Mean
+from convclinic.study.evidence import timed
 
 FOLDER = Path(__file__).parent
 PAGE, DATA = FOLDER / "evidence.md", FOLDER / "evidence"
@@ -138,14 +140,11 @@ def _table(rows: list[dict[str, Any]], times: bool) -> Iterator[str]:
     yield "|" + "---|" * len(heads)
     for row in rows:
         cells = [f"`{row['trick']}`", row["beside"], f"{row['accuracy']['mean']:.1%}", _gain(row)]
-        cells += [_time(row["step_time"])] if times else []
+        ratio = row["step_time"]
+        cells += [timed(None if ratio is None else Mean(**ratio))] if times else []
         verdict = row["verdict"] if row["verdict"] == NONE_SEEN else f"**{row['verdict']}**"
         yield "| " + " | ".join([*cells, verdict]) + " |"
     yield ""
-
-
-def _time(ratio: dict[str, Any] | None) -> str:
-    return "-" if ratio is None else f"x {ratio['mean']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
 
 
 def take(path: Path, name: str) -> None:

@@ -45,8 +45,12 @@ def _to_width(
     width, usual = net.widths[-1], planned.widths[-1]
     if width == usual:
         return recipe, reasons
-    scaled = dataclasses.replace(
-        muon, head_lr=muon.head_lr * width / usual, bias_lr=muon.bias_lr * width / usual
-    )
+    scaled = muon_for(width, muon, usual)
     why = f"LRs of the head and of biases times {width}/{usual}, as the logits are divided by the last width"
     return dataclasses.replace(recipe, optimise=scaled), (*reasons, Reason("optimise", "muon", why))
+
+
+def muon_for(width: int, muon: Muon, usual: int) -> Muon:
+    """Muon whose LRs of head and biases are for a net `fast` of the last width `usual`, for another one."""
+    share = width / usual
+    return dataclasses.replace(muon, head_lr=muon.head_lr * share, bias_lr=muon.bias_lr * share)

@@ -20,6 +20,7 @@ from typing import Any
 from convclinic.ground.discovery import adapters
 from convclinic.ground.errors import ConvclinicError, nearest
 from convclinic.models.fast import Fast
+from convclinic.planning.other_net import muon_for
 from convclinic.recipe import Recipe, changed
 from convclinic.slots import SLOTS, Input, Run
 from convclinic.study.comparing import Contender, Mean, Outcome, columns, mean_of
@@ -201,12 +202,11 @@ def _optimiser(name: str, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, .
     its last width; elsewhere these learn as fast as beside it."""
     settings = [f"optimise={name}"]
     if name == "muon":
-        net, usual = recipe.net, Muon()
-        head, bias = recipe.optimise.lr, recipe.optimise.lr
+        net, lr = recipe.net, recipe.optimise.lr
+        muon = Muon(head_lr=lr, bias_lr=lr)
         if isinstance(net, Fast):
-            share = net.widths[-1] / Fast().widths[-1]
-            head, bias = usual.head_lr * share, usual.bias_lr * share
-        settings += [f"optimise.head_lr={head}", f"optimise.bias_lr={bias}"]
+            muon = muon_for(net.widths[-1], Muon(), Fast().widths[-1])
+        settings += [f"optimise.head_lr={muon.head_lr}", f"optimise.bias_lr={muon.bias_lr}"]
     return tuple(settings), (), "SGD with momentum"
 
 

@@ -1,14 +1,14 @@
 """When a search gives a training up: its curve beside those that were trained to their end.
 
-Every training of a search has as many epochs, so that curves are compared at equal
-shares of training. One that scores below the median of the finished ones at the same share, by more than
-chance explains on so few validation images, is given up; nothing is, before a few are finished. Only what
-came to its end is compared with, so the mark rises as the search gets better, and no training is judged by
-others that were given up in haste.
+Every training of a search has as many epochs, so that curves are compared at equal shares of training. One
+that scores below the median of the finished ones at the same share, by more than chance explains on so few
+validation images, is given up; nothing is, before a few are finished. Only what came to its end is compared
+with, so the mark rises as the search gets better, and no training is judged by others that were given up in
+haste.
 
 Source: the median stopping rule of Golovin et al., Google Vizier: A Service for Black-Box Optimization, 2017.
-The margin is ours: without it, most trainings that are as good as the best so far are given up at one of
-their validations. That three finished trainings suffice, and what other rules came to: docs/log.md
+The margin is ours: chance alone puts half of the trainings that are as good as the finished ones below their
+median at any one validation. That three finished trainings suffice, and other rules: docs/log.md
 """
 
 from __future__ import annotations

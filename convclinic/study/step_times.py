@@ -25,21 +25,17 @@ WARM = 3  # steps before the first round
 
 
 def step_times(
-    pairs: Sequence[tuple[str, Recipe, Recipe]], device: torch.device, folder: Path, seconds: float = SECONDS
+    pairs: Sequence[tuple[str, Recipe, Recipe]], device: torch.device, folder: Path, seconds: float
 ) -> Iterator[tuple[str, Mean | None]]:
     """For each (name, recipe, another): the name, and the time of a step of the one over that of the other,
-    mean and interval over rounds; None where they cannot be trained. One pair at a time, on all cores.
-    folder is the study's; what is kept there is not timed again.
+    mean and interval over rounds; None where they cannot be trained. One pair at a time, on this machine and
+    all its cores. folder is the study's; what is kept there is not timed again, whatever the seconds.
     """
     tasks = [
         Task(
             slug(name),
-            {
-                "name": name,
-                "recipes": [one.to_dict(), other.to_dict()],
-                "device": device.type,
-                "seconds": min(SECONDS, seconds),
-            },
+            {"name": name, "recipes": [one.to_dict(), other.to_dict()], "device": device.type},
+            session={"seconds": min(SECONDS, seconds)},
         )
         for name, one, other in pairs
     ]

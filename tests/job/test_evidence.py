@@ -54,6 +54,7 @@ def test_a_base_recipe_that_a_linear_classifier_beats_is_told(found: cc.Evidence
 def test_the_command_goes_on_where_it_was(found: cc.Evidence, bars: Path) -> None:
     stamps = {p: p.stat().st_mtime_ns for p in found.folder.rglob("result.json")}
     words = ["evidence", *TRICKS, "--data", str(bars), "--net", "fast", "--seeds", "2", "--quiet"]
+    words += ["--budget", "30s"]  # another one: what is done stays done
     words += ["--out", str(found.folder), *(w for s in SMALL for w in ("--set", s))]
     shown = CliRunner().invoke(build(), words)
     assert shown.exit_code == 0, shown.output
